@@ -1,0 +1,1 @@
+"""The node's side: one worker per task, executors at the edge."""

@@ -1,0 +1,233 @@
+"""The Control service, `stackd.v1.Control`: one table of methods with their request and response records.
+
+Server (`api/server.py`), client (`api/client.py`) and handlers are all derived from METHODS: a method that isn't in the
+table doesn't exist. Payloads are msgspec MessagePack. Errors travel as `Failure` in the trailing metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from stackd.api.views import (
+    EventView,
+    LogLineView,
+    NodeView,
+    PlanView,
+    ServiceView,
+    StackView,
+    StatusView,
+    TaskView,
+)
+from stackd.base.records import Record
+from stackd.engine.model import Principal
+from stackd.spec.stack import StackSpec
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of requests and responses: maps on the wire, so that either side may be newer."""
+
+
+class Empty(Message, frozen=True, kw_only=True):
+    pass
+
+
+class Caller(Record):
+    """Who calls: filled in by the listener, never by the client."""
+
+    principal: Principal
+
+
+class ApplyRequest(Message, frozen=True, kw_only=True):
+    """Deploy these stacks. `files` names the file each stack came from, in the same order. `base_version`: refuse if the
+    state has moved since the plan that was shown (0: don't care)."""
+
+    stacks: tuple[StackSpec, ...]
+    files: tuple[str, ...]
+    adopt: bool = False
+    override: bool = False
+    base_version: int = 0
+
+
+class ApplyResponse(Message, frozen=True, kw_only=True):
+    revision: str
+    changed: bool
+    services: tuple[str, ...]
+
+
+class PlanRequest(Message, frozen=True, kw_only=True):
+    stacks: tuple[StackSpec, ...]
+    files: tuple[str, ...]
+    adopt: bool = False
+    override: bool = False
+
+
+class SyncRequest(Message, frozen=True, kw_only=True):
+    """Look at a source now ("" is all). `approve_prune` lets held-back removals go ahead."""
+
+    source: str = ""
+    approve_prune: bool = False
+
+
+class EventsRequest(Message, frozen=True, kw_only=True):
+    """Events after `after` (0: the last `limit`), then with `follow` those to come."""
+
+    after: int = 0
+    limit: int = 100
+    follow: bool = False
+    stack: str = ""
+
+
+class ListRequest(Message, frozen=True, kw_only=True):
+    """`stack` and `service` narrow the list ("" is all); `history` includes tasks that are over."""
+
+    stack: str = ""
+    service: str = ""
+    history: bool = True
+
+
+class Stacks(Message, frozen=True, kw_only=True):
+    items: tuple[StackView, ...]
+
+
+class Services(Message, frozen=True, kw_only=True):
+    """`index` is the state's version: what `Watch` sends again when it has moved."""
+
+    items: tuple[ServiceView, ...]
+    index: int = 0
+
+
+class Tasks(Message, frozen=True, kw_only=True):
+    items: tuple[TaskView, ...]
+
+
+class Nodes(Message, frozen=True, kw_only=True):
+    items: tuple[NodeView, ...]
+
+
+class NameRequest(Message, frozen=True, kw_only=True):
+    name: str
+    override: bool = False
+
+
+class ServiceDetail(Message, frozen=True, kw_only=True):
+    """A service with its whole spec as JSON (secrets appear by name and digest only)."""
+
+    service: ServiceView
+    spec: Any
+    previous_spec: Any = None
+
+
+class ScaleRequest(Message, frozen=True, kw_only=True):
+    name: str
+    replicas: int
+    override: bool = False
+
+
+class UpdateRequest(Message, frozen=True, kw_only=True):
+    """Imperative change of one service. None leaves a setting as it is; `force` replaces tasks even without a change."""
+
+    name: str
+    image: str | None = None
+    env_add: tuple[str, ...] = ()
+    env_remove: tuple[str, ...] = ()
+    parallelism: int | None = None
+    order: str | None = None
+    force: bool = False
+    override: bool = False
+
+
+class LogsRequest(Message, frozen=True, kw_only=True):
+    """Lines of a service's or one task's log, merged over nodes. `tail` is per task, -1 everything."""
+
+    name: str
+    follow: bool = False
+    tail: int = -1
+    since_ns: int = 0
+
+
+class DownRequest(Message, frozen=True, kw_only=True):
+    """Stop the daemon. `remove` also removes every task (and the stacks) from this single-node cluster first."""
+
+    remove: bool = True
+
+
+class DownProgress(Message, frozen=True, kw_only=True):
+    remaining: int
+    message: str = ""
+    done: bool = False
+
+
+class VersionResponse(Message, frozen=True, kw_only=True):
+    version: str
+    data_dir: str
+    pid: int
+
+
+class Failure(Message, frozen=True, kw_only=True):
+    """A StackdError on the wire. `kind` is the class: error | refused | not_found | unavailable."""
+
+    kind: str
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method: its wire name and types. `stream` methods answer with a sequence of `response`."""
+
+    name: str
+    request: Any
+    response: Any
+    stream: bool = False
+
+
+METHODS = (
+    Method("Version", Empty, VersionResponse),
+    Method("Status", Empty, StatusView),
+    Method("Apply", ApplyRequest, ApplyResponse),
+    Method("Plan", PlanRequest, PlanView),
+    Method("Sync", SyncRequest, StatusView),
+    Method("Events", EventsRequest, EventView, stream=True),
+    Method("Stacks", Empty, Stacks),
+    Method("Services", ListRequest, Services),
+    Method("Watch", ListRequest, Services, stream=True),
+    Method("Tasks", ListRequest, Tasks),
+    Method("Inspect", NameRequest, ServiceDetail),
+    Method("Scale", ScaleRequest, ServiceView),
+    Method("Update", UpdateRequest, ServiceView),
+    Method("Rollback", NameRequest, ServiceView),
+    Method("RemoveService", NameRequest, Empty),
+    Method("RemoveStack", NameRequest, Empty),
+    Method("Nodes", Empty, Nodes),
+    Method("Logs", LogsRequest, LogLineView, stream=True),
+    Method("Down", DownRequest, DownProgress, stream=True),
+)
+
+
+class ControlHandler(Protocol):
+    """What the manager implements: one coroutine (or async generator) per method, named in snake_case, e.g. `apply`."""
+
+    async def version(self, request: Empty, caller: Caller) -> VersionResponse: ...
+    async def status(self, request: Empty, caller: Caller) -> StatusView: ...
+    async def apply(self, request: ApplyRequest, caller: Caller) -> ApplyResponse: ...
+    async def plan(self, request: PlanRequest, caller: Caller) -> PlanView: ...
+    async def sync(self, request: SyncRequest, caller: Caller) -> StatusView: ...
+    def events(self, request: EventsRequest, caller: Caller) -> AsyncIterator[EventView]: ...
+    async def stacks(self, request: Empty, caller: Caller) -> Stacks: ...
+    async def services(self, request: ListRequest, caller: Caller) -> Services: ...
+    def watch(self, request: ListRequest, caller: Caller) -> AsyncIterator[Services]: ...
+    async def tasks(self, request: ListRequest, caller: Caller) -> Tasks: ...
+    async def inspect(self, request: NameRequest, caller: Caller) -> ServiceDetail: ...
+    async def scale(self, request: ScaleRequest, caller: Caller) -> ServiceView: ...
+    async def update(self, request: UpdateRequest, caller: Caller) -> ServiceView: ...
+    async def rollback(self, request: NameRequest, caller: Caller) -> ServiceView: ...
+    async def remove_service(self, request: NameRequest, caller: Caller) -> Empty: ...
+    async def remove_stack(self, request: NameRequest, caller: Caller) -> Empty: ...
+    async def nodes(self, request: Empty, caller: Caller) -> Nodes: ...
+    def logs(self, request: LogsRequest, caller: Caller) -> AsyncIterator[LogLineView]: ...
+    def down(self, request: DownRequest, caller: Caller) -> AsyncIterator[DownProgress]: ...

@@ -1,0 +1,120 @@
+"""What dispatcher and agent say to each other.
+
+The agent opens with `Hello`; the dispatcher answers with one complete `Assignments` (sequence 1), then numbered
+increments, each of which applies to the one before. The agent sends `TaskReports` and `Heartbeat`s. Tasks that are not
+in a complete set are to be removed from the node. Secrets travel opened and stay in the agent's memory.
+"""
+
+from __future__ import annotations
+
+from stackd.base.ids import BlobDigest, NodeId, RevisionId, ServiceId, SpecDigest, TaskId
+from stackd.base.records import Record
+from stackd.base.time import Duration
+from stackd.engine.model import NodeDescription, TaskStatus
+from stackd.engine.taskstate import TaskState
+from stackd.spec.stack import TaskSpec
+
+
+class Assignment(Record):
+    """A task as its node sees it. `status` is the manager's last knowledge: an agent that knows better keeps its own."""
+
+    id: TaskId
+    service_id: ServiceId
+    stack: str
+    service: str
+    slot: int
+    node_id: NodeId
+    spec_digest: SpecDigest
+    desired: TaskState
+    status: TaskStatus
+    revision: RevisionId = RevisionId("")
+
+    @property
+    def name(self) -> str:
+        """`shop_web.3.<id>`, for a global task `shop_web.<node>.<id>` (semantics 1.1)."""
+        return f"{self.service}.{self.slot or self.node_id}.{self.id}"
+
+
+class SpecContent(Record):
+    digest: SpecDigest
+    spec: TaskSpec
+
+
+class FileContent(Record):
+    """A config's or an opened secret's content."""
+
+    digest: BlobDigest
+    data: bytes
+    secret: bool = False
+
+    def __repr__(self) -> str:
+        return f"FileContent(digest={self.digest!r}, secret={self.secret}, data=<{len(self.data)} bytes>)"
+
+
+class Hello(Record, tag="hello"):
+    node_id: NodeId
+    description: NodeDescription
+    version: str
+
+
+class TaskReports(Record, tag="reports"):
+    statuses: tuple[TaskStatus, ...]
+
+
+class Heartbeat(Record, tag="heartbeat"):
+    """Also carries the node's description when it has changed."""
+
+    description: NodeDescription | None = None
+
+
+class Assignments(Record, tag="assignments"):
+    """`complete`: all there is; else changes on top of the message before. `specs` and `files` are sent once, ahead of
+    the first task that needs them; `dropped` names contents that no task on the node needs any more."""
+
+    sequence: int
+    complete: bool
+    tasks: tuple[Assignment, ...] = ()
+    removed: tuple[TaskId, ...] = ()
+    specs: tuple[SpecContent, ...] = ()
+    files: tuple[FileContent, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+class Welcome(Record, tag="welcome"):
+    """The session is open; heartbeats are expected at this period."""
+
+    session: str
+    heartbeat_ns: Duration
+
+
+class Goodbye(Record, tag="goodbye"):
+    """The session is over: connect again (to `leader`, if named)."""
+
+    reason: str
+    leader: str = ""
+
+
+class LogRequest(Record, tag="log-request"):
+    """Stream a task's log to the manager; `tail` -1 is everything. `request` numbers the stream."""
+
+    request: int
+    task_id: TaskId
+    follow: bool = False
+    tail: int = -1
+    since_ns: int = 0
+    cancel: bool = False
+
+
+class LogChunk(Record, tag="log-chunk"):
+    """A line (without its newline) of a task's log; `end` closes the stream, with `error` if it broke."""
+
+    request: int
+    at_ns: int = 0
+    stream: str = "stdout"
+    line: bytes = b""
+    end: bool = False
+    error: str = ""
+
+
+FromAgent = Hello | TaskReports | Heartbeat | LogChunk
+FromManager = Welcome | Assignments | Goodbye | LogRequest

@@ -1,0 +1,222 @@
+"""Public records, `stackd/v1`: what clients and `-o json` see. Names instead of ids, RFC 3339 times, states as words,
+secrets never. They are separate from the stored records, so that those may change."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from stackd.base.time import Instant
+
+API_VERSION = "stackd/v1"
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Base of public records: JSON objects with snake_case keys."""
+
+
+def rfc3339(at: Instant) -> str | None:
+    """An instant as people and machines read it, to the millisecond, in UTC; None for 0, which means never."""
+    if not at:
+        return None
+    return datetime.fromtimestamp(at / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TaskView(View, frozen=True, kw_only=True):
+    """A task. `desired_state` and `state` are words such as `running`."""
+
+    id: str
+    name: str
+    service: str
+    stack: str
+    slot: int
+    node: str
+    image: str
+    desired_state: str
+    state: str
+    message: str
+    error: str
+    exit_code: int | None
+    spec_version: int
+    container_id: str
+    pid: int
+    created_at: str | None
+    updated_at: str | None
+
+
+class RolloutView(View, frozen=True, kw_only=True):
+    state: str
+    message: str
+    started_at: str | None
+    completed_at: str | None
+    total: int
+    done: int
+    failed: int
+
+
+class PortView(View, frozen=True, kw_only=True):
+    target: int
+    published: int
+    protocol: str
+    mode: str
+
+
+class ServiceView(View, frozen=True, kw_only=True):
+    """A service. `running` counts tasks that run the current or an older spec, `updated` those that run the current one."""
+
+    id: str
+    name: str
+    stack: str
+    mode: str
+    image: str
+    replicas: int
+    running: int
+    updated: int
+    converged: bool
+    health: str
+    message: str
+    ports: tuple[PortView, ...]
+    version: int
+    spec_version: int
+    spec_digest: str
+    rollout: RolloutView | None
+    frozen: str
+    override: bool
+    revision: str
+    created_at: str | None
+    updated_at: str | None
+
+
+class StackView(View, frozen=True, kw_only=True):
+    name: str
+    source: str
+    file: str
+    revision: str
+    services: int
+    converged: bool
+    health: str
+    sync: str
+    message: str
+    updated_at: str | None
+
+
+class NodeView(View, frozen=True, kw_only=True):
+    id: str
+    hostname: str
+    state: str
+    availability: str
+    role: str
+    manager_status: str
+    self_: bool = msgspec.field(name="self")
+    executors: tuple[str, ...]
+    engine_version: str
+    os: str
+    arch: str
+    cpus: float
+    memory_bytes: int
+    labels: dict[str, str]
+    tasks: int
+    message: str
+
+
+class SourceView(View, frozen=True, kw_only=True):
+    name: str
+    kind: str
+    location: str
+    ref: str
+    path: str
+    revision: str
+    label: str
+    state: str
+    seen: str
+    seen_at: str | None
+    error: str
+    error_code: str
+    held_prune: tuple[str, ...]
+
+
+class StatusView(View, frozen=True, kw_only=True):
+    """`stackd status`. `sync` is synced | out-of-sync | error | unknown; `health` is healthy | progressing | degraded |
+    failed; `converged` is over all stacks."""
+
+    cluster_id: str
+    version: str
+    leader: str
+    sync: str
+    health: str
+    converged: bool
+    sources: tuple[SourceView, ...]
+    stacks: tuple[StackView, ...]
+    nodes: int
+    nodes_ready: int
+
+
+class EventView(View, frozen=True, kw_only=True):
+    seq: int
+    at: str | None
+    kind: str
+    subject: str
+    stack: str
+    message: str
+    principal: str
+
+
+class ChangeView(View, frozen=True, kw_only=True):
+    """One field that a plan changes, with the place it was written; secrets are shown as changed, never as text."""
+
+    field: str
+    before: str
+    after: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+
+class PlanStepView(View, frozen=True, kw_only=True):
+    """One thing that would happen, at seconds from the start as forecast."""
+
+    at_seconds: float
+    action: str
+    task: str
+    node: str
+    reason: str
+
+
+class ServicePlanView(View, frozen=True, kw_only=True):
+    """`action` is create | update | remove | scale | unchanged. `lowest_running` is the lowest number of running tasks
+    during the rollout, `duration_seconds` the forecast (without image pulls)."""
+
+    name: str
+    stack: str
+    action: str
+    changes: tuple[ChangeView, ...]
+    steps: tuple[PlanStepView, ...]
+    replaced: int
+    created: int
+    removed: int
+    lowest_running: int
+    wanted: int
+    duration_seconds: float
+    placement: dict[str, int]
+    blocked: str = ""
+
+
+class PlanView(View, frozen=True, kw_only=True):
+    """What a deploy would do, from the real engine run forward on a copy of the live state at `base_version`."""
+
+    base_version: int
+    changes: bool
+    services: tuple[ServicePlanView, ...]
+    prune: tuple[str, ...]
+    refused: str = ""
+    refused_hint: str = ""
+
+
+class LogLineView(View, frozen=True, kw_only=True):
+    at: str | None
+    task: str
+    node: str
+    stream: str
+    line: str
+    warning: str = ""

@@ -1,0 +1,1 @@
+"""Types that every layer shares. No clock, no logging, no I/O."""

@@ -1,0 +1,1 @@
+"""Decides. Pure and synchronous: every decision is a function of a read-only view, the inputs and the time."""

@@ -1,0 +1,387 @@
+"""The stored records: what the replicated state consists of.
+
+Rules that every record keeps: frozen, array-like, new fields only at the end and with a default. What a person or a
+source writes (`Node`, `Service`, `Source`) and what nodes or the engine report (`NodeStatus`, `TaskStatus`, `Rollout`,
+`SourceStatus`) are separate records, so the version a client sees never moves because of a report. Every record has a
+`key`, unique in its table. Decisions and deadlines are stored as instants of cluster time; nothing here is a cache.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from stackd.base.ids import BlobDigest, NodeId, RevisionId, ServiceId, SpecDigest, TaskId
+from stackd.base.records import Pairs, Record
+from stackd.base.time import Duration, Instant
+from stackd.engine.taskstate import TaskState
+from stackd.spec.stack import Resources, ServiceSettings, TaskSpec
+
+
+class PrincipalKind(enum.StrEnum):
+    LOCAL_USER = "local-user"
+    CERTIFICATE = "certificate"
+    NODE = "node"
+    SOURCE = "source"
+    SYSTEM = "system"
+
+
+class Principal(Record):
+    """Who did it."""
+
+    kind: PrincipalKind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+SYSTEM = Principal(kind=PrincipalKind.SYSTEM, name="stackd")
+
+
+class Cluster(Record, tag="cluster"):
+    """The cluster's own settings; the table holds one, under the key "default"."""
+
+    id: str
+    created_at: Instant
+    history_limit: int = 5
+    feature_level: int = 1
+    key: str = "default"
+
+
+class Role(enum.StrEnum):
+    MANAGER = "manager"
+    WORKER = "worker"
+
+
+class Availability(enum.StrEnum):
+    ACTIVE = "active"
+    PAUSE = "pause"
+    DRAIN = "drain"
+
+
+class Node(Record, tag="node"):
+    """What people say of a node."""
+
+    id: NodeId
+    created_at: Instant
+    version: int = 0
+    role: Role = Role.WORKER
+    availability: Availability = Availability.ACTIVE
+    labels: Pairs = ()
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+class NodeState(enum.StrEnum):
+    UNKNOWN = "unknown"
+    DOWN = "down"
+    READY = "ready"
+    DISCONNECTED = "disconnected"
+
+
+class NodeDescription(Record):
+    """What an agent says of its host. `executors` names what it can run tasks with, best first; `features` are words such
+    as "ports-map" (published ports may differ from target ports) that filters ask for."""
+
+    hostname: str
+    os: str = ""
+    arch: str = ""
+    resources: Resources = Resources()
+    executors: tuple[str, ...] = ()
+    engine_version: str = ""
+    engine_labels: Pairs = ()
+    features: tuple[str, ...] = ()
+
+
+class NodeStatus(Record, tag="node-status"):
+    """What is known of a node now."""
+
+    id: NodeId
+    state: NodeState
+    at: Instant
+    message: str = ""
+    address: str = ""
+    description: NodeDescription = NodeDescription(hostname="")
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+class Owner(Record):
+    """Who owns a stack: a source, or ("" as source) whoever applied it by hand."""
+
+    source: str = ""
+    file: str = ""
+
+
+class Stack(Record, tag="stack"):
+    """A deployed stack; its name is its identity."""
+
+    name: str
+    owner: Owner
+    created_at: Instant
+    updated_at: Instant
+    version: int = 0
+    revision: RevisionId = RevisionId("")
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class PreviousSpec(Record):
+    """What a service was before its last change, one level deep, for rollback."""
+
+    spec: SpecDigest
+    settings: ServiceSettings
+    spec_version: int
+
+
+class Service(Record, tag="service"):
+    """A service as it is wanted. `name` is scoped (`shop_web`); `spec` names a `SpecRow`.
+
+    `version` moves with every write; `spec_version` is the version at which the current spec was submitted."""
+
+    id: ServiceId
+    stack: str
+    name: str
+    spec: SpecDigest
+    settings: ServiceSettings
+    created_at: Instant
+    updated_at: Instant
+    version: int = 0
+    spec_version: int = 0
+    previous: PreviousSpec | None = None
+    removing: bool = False
+    frozen: str = ""
+    revision: RevisionId = RevisionId("")
+    override: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+class SpecRow(Record, tag="spec"):
+    """A content-addressed task spec; services and tasks name it by digest."""
+
+    digest: SpecDigest
+    spec: TaskSpec
+
+    @property
+    def key(self) -> str:
+        return self.digest
+
+
+class Blob(Record, tag="blob"):
+    """Content of a config, or of a secret (then `sealed`: encrypted under the cluster's key)."""
+
+    digest: BlobDigest
+    data: bytes
+    sealed: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.digest
+
+    def __repr__(self) -> str:
+        return f"Blob(digest={self.digest!r}, sealed={self.sealed}, data=<{len(self.data)} bytes>)"
+
+
+class StartGate(Record):
+    """Why a task is held at READY: not before `not_before`, and not before task `after` has stopped or `give_up_at` has
+    come (SwarmKit's delayed start, semantics section 9, as stored data)."""
+
+    not_before: Instant
+    after: TaskId = TaskId("")
+    give_up_at: Instant = Instant(0)
+
+
+class Task(Record, tag="task"):
+    """One run of a service's spec in a slot (replicated: 1..N; global: slot 0 and the node is the identity).
+
+    `restarts` are the instants at which this slot was restarted under this spec (kept only as far as the restart policy
+    counts), so attempts survive a change of leader. `rollout` is the generation of the rollout that created the task, 0
+    for none. `replaces` is the task whose place this one takes: its host ports and reservations count as free for it."""
+
+    id: TaskId
+    service_id: ServiceId
+    slot: int
+    spec: SpecDigest
+    desired: TaskState
+    created_at: Instant
+    node_id: NodeId = NodeId("")
+    spec_version: int = 0
+    gate: StartGate | None = None
+    restarts: tuple[Instant, ...] = ()
+    rollout: int = 0
+    replaces: TaskId = TaskId("")
+    revision: RevisionId = RevisionId("")
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+class TaskStatus(Record, tag="task-status"):
+    """What is observed of a task; `at` is cluster time of the change, `running_at` when it first ran (0: never)."""
+
+    id: TaskId
+    state: TaskState
+    at: Instant
+    message: str = ""
+    error: str = ""
+    exit_code: int | None = None
+    container_id: str = ""
+    pid: int = 0
+    running_at: Instant = Instant(0)
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+class RolloutState(enum.StrEnum):
+    """SwarmKit's update states (semantics 8.3)."""
+
+    UPDATING = "updating"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    ROLLBACK_STARTED = "rollback_started"
+    ROLLBACK_PAUSED = "rollback_paused"
+    ROLLBACK_COMPLETED = "rollback_completed"
+
+
+class Rollout(Record, tag="rollout"):
+    """The progress of a service's rolling update.
+
+    `generation` counts rollouts of the service, `target` is the spec rolled out. `total` is the number of slots that were
+    dirty when it began, `failed` the tasks of this rollout that failed (each counts once). `not_before` holds one instant
+    per slot finished within the update delay: the worker of that slot rests until then. `monitor_until` is set once all
+    slots are done."""
+
+    service_id: ServiceId
+    generation: int
+    state: RolloutState
+    target: SpecDigest
+    started_at: Instant
+    total: int
+    failed: tuple[TaskId, ...] = ()
+    done: int = 0
+    not_before: tuple[Instant, ...] = ()
+    monitor_until: Instant = Instant(0)
+    completed_at: Instant = Instant(0)
+    message: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.service_id
+
+
+class SourceKind(enum.StrEnum):
+    DIRECTORY = "directory"
+    GIT = "git"
+
+
+class Source(Record, tag="source"):
+    """Where stacks come from: a directory, or a git repository with ref and path."""
+
+    name: str
+    kind: SourceKind
+    location: str
+    ref: str = ""
+    path: str = ""
+    interval_ns: Duration = Duration(0)
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class SourceStatus(Record, tag="source-status"):
+    """The last look at a source: what was read, and the error if it could not be used (then nothing was changed)."""
+
+    name: str
+    at: Instant
+    revision: RevisionId = RevisionId("")
+    seen: str = ""
+    error: str = ""
+    error_code: str = ""
+    held_prune: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class RevisionState(enum.StrEnum):
+    PENDING = "pending"
+    AWAITING_APPROVAL = "awaiting_approval"
+    ROLLING = "rolling"
+    CONVERGED = "converged"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+    SUPERSEDED = "superseded"
+    QUARANTINED = "quarantined"
+
+
+class Revision(Record, tag="revision"):
+    """One state of a source as a whole: one commit, or one reading of a directory (or one `apply` by hand).
+
+    `label` is what a person knows it by: the commit id, or a digest of the directory's content."""
+
+    id: RevisionId
+    source: str
+    label: str
+    state: RevisionState
+    created_at: Instant
+    stacks: tuple[str, ...] = ()
+    services: tuple[ServiceId, ...] = ()
+    author: str = ""
+    subject: str = ""
+    message: str = ""
+    finished_at: Instant = Instant(0)
+    principal: Principal = SYSTEM
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+class Event(Record, tag="event"):
+    """One entry of the bounded ring that `stackd events` shows. `kind` is dotted: `task.failed`, `rollout.paused`."""
+
+    seq: int
+    at: Instant
+    kind: str
+    subject: str
+    message: str
+    stack: str = ""
+    principal: Principal = SYSTEM
+
+    @property
+    def key(self) -> str:
+        return f"{self.seq:020d}"
+
+
+Row = (
+    Cluster
+    | Node
+    | NodeStatus
+    | Stack
+    | Service
+    | SpecRow
+    | Blob
+    | Task
+    | TaskStatus
+    | Rollout
+    | Source
+    | SourceStatus
+    | Revision
+    | Event
+)
+"""Any stored record."""

@@ -1,0 +1,1 @@
+"""Agrees on bytes. Knows no service and no task."""
