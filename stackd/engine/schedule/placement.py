@@ -1,0 +1,152 @@
+"""Placing a group: identical tasks of one service and one spec, filtered once per node and spread over what passes.
+
+Nothing here knows the store. The caller fills in the accounts of the nodes, writes the result, and comes again when
+something has changed that could help: there is no timer and no memory. Invariants: no node is charged beyond what it has,
+a listener exists once per node, and the result depends on what is given, never on its order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stackd.base.ids import NodeId, TaskId
+from stackd.engine.model import Service, Task
+from stackd.engine.schedule.filters import Filter, concerned, refusal
+from stackd.engine.schedule.nodes import Demand, Discount, NodeInfo
+from stackd.engine.schedule.resources import NOTHING
+from stackd.engine.schedule.spread import Leaf, rank
+from stackd.spec.stack import TaskSpec
+
+__all__ = ["Discount", "Group", "NodeInfo", "Placements", "Verdict", "place"]
+
+NO_NODE = "schedule.no_node"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Identical tasks. One that already names a node (global services) is only confirmed there or refused."""
+
+    service: Service
+    spec: TaskSpec
+    tasks: Sequence[Task]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a task could not be placed. `code` is the filter's where one filter refused all nodes. `lacks_room` tells that
+    some node was refused only for what other tasks hold there, so that a task which ends may help."""
+
+    code: str
+    sentence: str
+    lacks_room: bool
+
+
+@dataclass(slots=True)
+class Placements:
+    """The outcome: every task of the group is in exactly one of the two."""
+
+    assigned: dict[TaskId, NodeId] = field(default_factory=dict)
+    unplaced: dict[TaskId, Verdict] = field(default_factory=dict)
+
+
+def place(group: Group, nodes: Sequence[NodeInfo], discounts: Mapping[TaskId, Discount]) -> Placements:
+    """Find a node for each task and charge it. `discounts` say what the replaced task of a task holds; a successor stays on
+    its predecessor's node unless another is better."""
+    placing = _Placing(group, nodes)
+    # Successors come first, in the order of their slots: they take no more than their predecessors had.
+    tasks = sorted(group.tasks, key=lambda task: (task.id not in discounts, task.slot, task.id))
+    placing.forget_replaced([discounts[task.id] for task in tasks if task.id in discounts])
+    for task in tasks:
+        placing.put(task, discounts.get(task.id))
+    return placing.result
+
+
+class _Placing:
+    """One run over one group."""
+
+    def __init__(self, group: Group, nodes: Sequence[NodeInfo]) -> None:
+        self.result = Placements()
+        self._demand = Demand.of(group.spec)
+        self._filters = concerned(self._demand)
+        self._usage_filters = tuple(each for each in self._filters if each.about_usage)
+        self._nodes = nodes
+        self._by_id = {info.id: info for info in nodes}
+        self._leaf: Leaf | None = None
+        self._exhausted: Verdict | None = None
+
+    def forget_replaced(self, discounts: Sequence[Discount]) -> None:
+        """Rank the nodes as if the replaced tasks were gone, or a rolling update would drift from node to node."""
+        for discount in discounts:
+            info = self._by_id.get(discount.node_id)
+            if info is not None and discount.counted:
+                info.forget()
+
+    def put(self, task: Task, discount: Discount | None) -> None:
+        if task.node_id:
+            self._confirm(task, discount)
+            return
+        best = self._best()
+        own = self._own(discount)
+        if own is not None and discount is not None and (best is None or rank(own) <= rank(best)):
+            self._assign(task, own, discount)
+        elif best is not None:
+            self._assign(task, best, None)
+        else:
+            self.result.unplaced[task.id] = self._verdict_of_all()
+
+    def _confirm(self, task: Task, discount: Discount | None) -> None:
+        info = self._by_id.get(task.node_id)
+        if info is None:
+            self.result.unplaced[task.id] = _verdict({}, lacks_room=False)
+            return
+        held = discount if discount is not None and discount.node_id == info.id else None
+        refused_by = self._refusal(info.freed(held) if held else info)
+        if refused_by is None:
+            self._assign(task, info, held)
+        else:
+            self.result.unplaced[task.id] = _verdict({refused_by: 1}, lacks_room=self._lacks_room(info))
+
+    def _assign(self, task: Task, info: NodeInfo, discount: Discount | None) -> None:
+        info.charge(self._demand, discount.resources if discount else NOTHING)
+        self.result.assigned[task.id] = info.id
+
+    def _own(self, discount: Discount | None) -> NodeInfo | None:
+        """The node of the replaced task, if its successor may take over there."""
+        info = self._by_id.get(discount.node_id) if discount else None
+        if info is None or discount is None or self._refusal(info.freed(discount)) is not None:
+            return None
+        return info
+
+    def _best(self) -> NodeInfo | None:
+        if self._leaf is None:
+            passing = (info for info in self._nodes if self._refusal(info) is None)
+            self._leaf = Leaf(passing, self._has_room)
+        return self._leaf.best()
+
+    def _has_room(self, info: NodeInfo) -> bool:
+        return refusal(self._usage_filters, self._demand, info) is None
+
+    def _refusal(self, info: NodeInfo) -> Filter | None:
+        return refusal(self._filters, self._demand, info)
+
+    def _verdict_of_all(self) -> Verdict:
+        """Why no node takes one more task; the same for all that are left, since room only ever shrinks in a run."""
+        if self._exhausted is None:
+            refusals = Counter(each for info in self._nodes if (each := self._refusal(info)) is not None)
+            self._exhausted = _verdict(refusals, lacks_room=any(map(self._lacks_room, self._nodes)))
+        return self._exhausted
+
+    def _lacks_room(self, info: NodeInfo) -> bool:
+        return all(each.about_usage or each.check(self._demand, info) for each in self._filters)
+
+
+def _verdict(refusals: Mapping[Filter, int], *, lacks_room: bool) -> Verdict:
+    """SwarmKit's sentence: the counts of each filter, most refusals first."""
+    if not refusals:
+        return Verdict(NO_NODE, "no suitable node (there is none to choose from)", lacks_room)
+    ordered = sorted(refusals.items(), key=lambda item: (-item[1], item[0].code))
+    reasons = "; ".join(each.explain(count) for each, count in ordered)
+    code = ordered[0][0].code if len(ordered) == 1 else NO_NODE
+    return Verdict(code, f"no suitable node ({reasons})", lacks_room)
