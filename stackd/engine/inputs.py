@@ -93,6 +93,7 @@ class RollbackService(Record):
     name: str
     principal: Principal
     version: int | None = None
+    override: bool = False
 
 
 class RemoveService(Record):

@@ -166,10 +166,12 @@ class Service(Record, tag="service"):
 
 
 class SpecRow(Record, tag="spec"):
-    """A content-addressed task spec; services and tasks name it by digest."""
+    """A content-addressed task spec; services and tasks name it by digest. `staged_at` protects it from collection until
+    the service that needs it has come (so also for blobs)."""
 
     digest: SpecDigest
     spec: TaskSpec
+    staged_at: Instant = Instant(0)
 
     @property
     def key(self) -> str:
@@ -182,6 +184,7 @@ class Blob(Record, tag="blob"):
     digest: BlobDigest
     data: bytes
     sealed: bool = False
+    staged_at: Instant = Instant(0)
 
     @property
     def key(self) -> str:
@@ -205,7 +208,8 @@ class Task(Record, tag="task"):
 
     `restarts` are the instants at which this slot was restarted under this spec (kept only as far as the restart policy
     counts), so attempts survive a change of leader. `rollout` is the generation of the rollout that created the task, 0
-    for none. `replaces` is the task whose place this one takes: its host ports and reservations count as free for it."""
+    for none. `replaces` is the task whose place this one takes: its host ports and reservations count as free for it.
+    `version` is that of the state it was made in, which orders the tasks of a slot also when the clock stands still."""
 
     id: TaskId
     service_id: ServiceId
@@ -220,6 +224,7 @@ class Task(Record, tag="task"):
     rollout: int = 0
     replaces: TaskId = TaskId("")
     revision: RevisionId = RevisionId("")
+    version: int = 0
 
     @property
     def key(self) -> str:
@@ -262,7 +267,8 @@ class Rollout(Record, tag="rollout"):
     `generation` counts rollouts of the service, `target` is the spec rolled out. `total` is the number of slots that were
     dirty when it began, `failed` the tasks of this rollout that failed (each counts once). `not_before` holds one instant
     per slot finished within the update delay: the worker of that slot rests until then. `monitor_until` is set once all
-    slots are done."""
+    slots are done. `spec_version` is the submission that is carried out: another one starts another rollout. `cause` is the
+    failure that paused it or turned it back."""
 
     service_id: ServiceId
     generation: int
@@ -276,6 +282,8 @@ class Rollout(Record, tag="rollout"):
     monitor_until: Instant = Instant(0)
     completed_at: Instant = Instant(0)
     message: str = ""
+    spec_version: int = 0
+    cause: str = ""
 
     @property
     def key(self) -> str:

@@ -1,0 +1,103 @@
+"""Admission: what inputs change before the stages look at the result.
+
+A command is carried out completely or refused with a sentence, having changed nothing. Reports of nodes never fail: what is
+late, foreign or unknown in them is ignored.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from stackd.engine.admit.deploy import deploy_revision, remove_stack, stage_content
+from stackd.engine.admit.nodes import register_node, report_node, report_tasks, set_availability
+from stackd.engine.admit.refusal import Refusal
+from stackd.engine.admit.services import force_update, remove_service, rollback_service, scale_service, set_spec
+from stackd.engine.admit.sources import put_source, report_source
+from stackd.engine.dirty import Dirty
+from stackd.engine.draft import Draft
+from stackd.engine.inputs import (
+    Applied,
+    DeployRevision,
+    ForceUpdate,
+    FullPass,
+    Input,
+    PutSource,
+    RegisterNode,
+    Rejected,
+    RemoveService,
+    RemoveStack,
+    Reply,
+    ReportNode,
+    ReportSource,
+    ReportTasks,
+    RollbackService,
+    ScaleService,
+    SetAvailability,
+    SetSpec,
+    StageContent,
+    Wake,
+)
+from stackd.engine.model import Cluster
+
+__all__ = ["admit"]
+
+
+def admit(draft: Draft, dirty: Dirty, given: Input) -> Reply:
+    """Write what the input says to the draft and mark where to look; a refusal leaves no trace, nor does a fault of ours."""
+    savepoint = draft.savepoint()
+    try:
+        return _dispatch(draft, dirty, given)
+    except Refusal as refusal:
+        draft.rollback(savepoint)
+        return refusal.reply
+    except Exception as error:  # one input must not stop all others
+        draft.rollback(savepoint)
+        return Rejected(code="engine.fault", message=f"stackd failed to decide on this: {type(error).__name__}: {error}")
+
+
+def _dispatch(draft: Draft, dirty: Dirty, given: Input) -> Applied:
+    match given:
+        case ReportTasks():
+            return report_tasks(draft, dirty, given)
+        case Wake():
+            dirty.mark(given.services)
+            return Applied(changed=False)
+        case FullPass():
+            return _full_pass(draft, dirty, given)
+        case StageContent():
+            return stage_content(draft, given)
+        case DeployRevision():
+            return deploy_revision(draft, dirty, given)
+        case RemoveStack():
+            return remove_stack(draft, dirty, given)
+        case ScaleService():
+            return scale_service(draft, dirty, given)
+        case ForceUpdate():
+            return force_update(draft, dirty, given)
+        case SetSpec():
+            return set_spec(draft, dirty, given)
+        case RollbackService():
+            return rollback_service(draft, dirty, given)
+        case RemoveService():
+            return remove_service(draft, dirty, given)
+        case RegisterNode():
+            return register_node(draft, dirty, given)
+        case ReportNode():
+            return report_node(draft, dirty, given)
+        case SetAvailability():
+            return set_availability(draft, dirty, given)
+        case PutSource():
+            return put_source(draft, given)
+        case ReportSource():
+            return report_source(draft, given)
+        case other:
+            assert_never(other)
+
+
+def _full_pass(draft: Draft, dirty: Dirty, given: FullPass) -> Applied:
+    """A new leader looks at everything; the first of all also makes the cluster's own record."""
+    dirty.mark_all(draft)
+    if draft.cluster is not None:
+        return Applied(changed=False)
+    draft.put(Cluster(id=given.cluster_id or draft.new_id(), created_at=draft.now))
+    return Applied(changed=True, version=draft.next_version)

@@ -1,0 +1,158 @@
+"""Says in one sentence why a task doesn't run, or why a service has not converged. Reads only.
+
+Health is one word: `healthy` (all is as wanted), `progressing` (on the way, nothing has gone wrong), `degraded` (something
+fails or can't be placed, and is tried again), `failed` (nothing more happens without a person).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from stackd.engine.model import Rollout, RolloutState, Service, Task
+from stackd.engine.orchestrate.slots import Slot, Wanted, is_finished, is_live, is_lost, node_suits, slots_of, why_evicting
+from stackd.engine.restart_policy import may_restart
+from stackd.engine.tasks import task_name
+from stackd.engine.taskstate import TaskState, is_terminal
+from stackd.engine.view import View
+from stackd.spec.stack import ServiceMode
+
+HEALTHY = "healthy"
+PROGRESSING = "progressing"
+DEGRADED = "degraded"
+FAILED = "failed"
+
+_STOPPED_ROLLOUTS = (RolloutState.PAUSED, RolloutState.ROLLBACK_PAUSED)
+_ACTIVE_ROLLOUTS = (RolloutState.UPDATING, RolloutState.ROLLBACK_STARTED)
+
+
+class ServiceHealth(NamedTuple):
+    """`converged`: every wanted slot runs the wanted spec (or is done with it), nothing is left over, no rollout is open."""
+
+    health: str
+    converged: bool
+    message: str
+
+
+def service_health(view: View, service: Service) -> ServiceHealth:
+    """The health of a service, and the first reason why it isn't converged."""
+    if service.frozen:
+        return ServiceHealth(FAILED, False, f"frozen: {service.frozen}")
+    if service.removing:
+        left = len(view.tasks_of_service(service.id))
+        return ServiceHealth(PROGRESSING, False, f"being removed, {left} tasks are left")
+    if service.spec not in view.specs:
+        return ServiceHealth(FAILED, False, f"its spec {service.spec} is missing")
+    rollout = view.rollouts.get(service.id)
+    if rollout is not None and rollout.state in _STOPPED_ROLLOUTS:
+        return ServiceHealth(FAILED, False, rollout.message)
+    troubles = _troubles(view, service)
+    worst = next((trouble for trouble in (*troubles, *_open_rollout(rollout)) if trouble.health == FAILED), None)
+    worst = worst or next((trouble for trouble in troubles if trouble.health == DEGRADED), None)
+    worst = worst or next(iter((*_open_rollout(rollout), *troubles)), None)
+    return worst or ServiceHealth(HEALTHY, True, "")
+
+
+def _open_rollout(rollout: Rollout | None) -> list[ServiceHealth]:
+    if rollout is None or rollout.state not in _ACTIVE_ROLLOUTS:
+        return []
+    return [ServiceHealth(PROGRESSING, False, rollout.message)]
+
+
+def _troubles(view: View, service: Service) -> list[ServiceHealth]:
+    """Everything that keeps the service from being converged, slot by slot."""
+    slots = slots_of(view, service)
+    wanted = Wanted(view, service)
+    filled = [slot for slot in slots.values() if slot.live or is_finished(view, slot)]
+    troubles = [trouble for slot in filled if (trouble := _trouble_in(view, service, wanted, slot)) is not None]
+    missing = _wanted_slots(view, service, wanted) - len(filled)
+    if missing > 0:
+        troubles.append(ServiceHealth(PROGRESSING, False, f"{missing} tasks are still to be created"))
+    elif missing < 0:
+        troubles.append(ServiceHealth(PROGRESSING, False, f"{-missing} tasks are still to be removed"))
+    stopping = [task for slot in slots.values() for task in slot.tasks if _still_stops(view, task)]
+    if stopping:
+        troubles.append(ServiceHealth(PROGRESSING, False, f"{len(stopping)} old tasks are still stopping"))
+    return troubles
+
+
+def _wanted_slots(view: View, service: Service, wanted: Wanted) -> int:
+    if service.settings.mode is ServiceMode.REPLICATED:
+        return service.settings.replicas
+    return sum(node_suits(view, wanted.spec, node.id) and not why_evicting(view, node.id) for node in view.nodes.values())
+
+
+def _still_stops(view: View, task: Task) -> bool:
+    state = view.status_of(task.id).state
+    return not is_live(task) and TaskState.ASSIGNED <= state <= TaskState.RUNNING and not is_lost(view, task)
+
+
+def _trouble_in(view: View, service: Service, wanted: Wanted, slot: Slot) -> ServiceHealth | None:
+    """What is wrong with one filled slot; None if it is as wanted."""
+    live = slot.live
+    if not live:
+        return _trouble_of_finished(view, service, wanted, slot.latest)
+    clean = [task for task in live if wanted.is_clean(task)]
+    running = [task for task in clean if view.status_of(task.id).state is TaskState.RUNNING]
+    if running and len(live) == 1:
+        return None
+    if running:
+        return ServiceHealth(PROGRESSING, False, f"{task_name(service, running[0])} has taken over, the old one is still there")
+    failed = _last_failure(view, slot)
+    if failed is not None and not any(_runs(view, task) and wanted.is_clean(task) for task in live):
+        status = view.status_of(failed.id)
+        return ServiceHealth(
+            DEGRADED, False, f"{task_name(service, failed)} {status.state.word}: {status.error or status.message}"
+        )
+    task = clean[0] if clean else live[0]
+    health = DEGRADED if view.status_of(task.id).reason else PROGRESSING
+    return ServiceHealth(health, False, f"{task_name(service, task)}: {explain_task(view, task)}")
+
+
+def _trouble_of_finished(view: View, service: Service, wanted: Wanted, task: Task) -> ServiceHealth | None:
+    status = view.status_of(task.id)
+    if not wanted.is_clean(task):
+        return ServiceHealth(PROGRESSING, False, f"{task_name(service, task)} is to be replaced")
+    if status.state is TaskState.COMPLETE:
+        return None
+    words = f"{task_name(service, task)} {status.state.word} and is not restarted: {status.error or status.message}"
+    return ServiceHealth(FAILED, False, words)
+
+
+def _runs(view: View, task: Task) -> bool:
+    return view.status_of(task.id).state is TaskState.RUNNING
+
+
+def _last_failure(view: View, slot: Slot) -> Task | None:
+    """The latest task of the slot that has ended, if it ended badly."""
+    over = [task for task in slot.tasks if is_terminal(view.status_of(task.id).state)]
+    bad = over and view.status_of(over[-1].id).state in (TaskState.FAILED, TaskState.REJECTED)
+    return over[-1] if bad else None
+
+
+def explain_task(view: View, task: Task) -> str:
+    """Why a task isn't running, in one sentence; "running" if it is."""
+    status = view.status_of(task.id)
+    if is_terminal(status.state):
+        words = status.error or status.message or "no reason given"
+        again = "" if may_restart(view, task) or not is_live(task) else ", and its restart policy allows no further attempt"
+        return f"{status.state.word}: {words}{again}"
+    if not is_live(task):
+        return "told to stop" + (", but its node does not answer" if is_lost(view, task) else "")
+    if status.state is TaskState.RUNNING:
+        return "running"
+    if status.state < TaskState.ASSIGNED:
+        return status.error or "waits for a node"
+    if is_lost(view, task):
+        return "its node does not answer"
+    if status.state is TaskState.READY and task.desired is TaskState.READY:
+        return _explain_hold(view, task)
+    return status.error or status.message or status.state.word
+
+
+def _explain_hold(view: View, task: Task) -> str:
+    gate = task.gate
+    if gate is None:
+        return "prepared, waits for its turn in the update"
+    if gate.not_before > view.now:
+        return "prepared, waits for the restart delay"
+    return f"prepared, waits for task {gate.after} to stop" if gate.after else "prepared, about to start"

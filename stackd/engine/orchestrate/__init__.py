@@ -1,0 +1,1 @@
+"""Which tasks there should be: slots of replicated services, nodes of global ones."""

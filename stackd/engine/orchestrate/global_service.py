@@ -1,0 +1,38 @@
+"""One task on every node that suits the service (semantics section 6).
+
+A node that joins or returns gets its task at once, outside of any rolling update.
+"""
+
+from __future__ import annotations
+
+from stackd.base.ids import NodeId
+from stackd.engine.draft import Draft
+from stackd.engine.model import Availability, Node, Service
+from stackd.engine.orchestrate.fill import empty_slot, fill_slot
+from stackd.engine.orchestrate.slots import Slot, is_finished, node_suits, slots_of, spec_of, why_evicting
+from stackd.engine.tasks import stop_task
+from stackd.spec.stack import TaskSpec
+
+
+def reconcile(draft: Draft, service: Service) -> None:
+    """Fill the slots of eligible nodes, empty those of nodes that are gone."""
+    spec = spec_of(draft, service.spec)
+    slots = slots_of(draft, service)
+    for node in draft.budgeted(service.id, sorted(draft.nodes.values(), key=lambda node: node.id)):
+        _reconcile_node(draft, service, spec, node, slots.get((0, node.id)))
+    for (_, node_id), slot in slots.items():
+        if node_id not in draft.nodes:
+            empty_slot(draft, slot, "the node is gone")
+
+
+def _reconcile_node(draft: Draft, service: Service, spec: TaskSpec, node: Node, slot: Slot | None) -> None:
+    if why_evicting(draft, node.id):
+        return  # eviction has stopped what was there
+    if not node_suits(draft, spec, node.id):
+        for task in slot.live if slot else ():
+            stop_task(draft, task, "the node no longer satisfies the service's constraints")
+        return
+    if node.availability is Availability.PAUSE:
+        return
+    if slot is None or not (slot.live or is_finished(draft, slot)):
+        fill_slot(draft, service, (0, NodeId(node.id)), slot)

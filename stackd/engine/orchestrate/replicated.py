@@ -1,0 +1,62 @@
+"""Fills the slots of replicated services and empties those that are too many (semantics sections 4 and 5).
+
+New tasks get the present spec at once: scaling up during an update does not go through the updater.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+from stackd.base.ids import NodeId
+from stackd.engine.draft import Draft
+from stackd.engine.model import Service
+from stackd.engine.orchestrate.fill import empty_slot, fill_slot
+from stackd.engine.orchestrate.slots import Slot, is_finished, slots_of
+from stackd.engine.taskstate import TaskState
+from stackd.engine.view import View
+
+
+def reconcile(draft: Draft, service: Service) -> None:
+    """Bring the number of filled slots to the wanted one. Slots that died and aren't filled again lose their history."""
+    slots = slots_of(draft, service)
+    filled = {slot.key: slot for slot in slots.values() if slot.live or is_finished(draft, slot)}
+    replicas = service.settings.replicas
+    kept = filled
+    if len(filled) > replicas:
+        survivors = choose_survivors(draft, list(filled.values()), replicas)
+        kept = {slot.key: slot for slot in survivors}
+    missing = [number for number, _ in zip(_free(kept), range(replicas - len(kept)), strict=False)]
+    surplus = [slot for key, slot in slots.items() if key not in kept and key[0] not in missing]
+    for slot in draft.budgeted(service.id, surplus):
+        empty_slot(draft, slot, f"scaled to {replicas}")
+    for number in draft.budgeted(service.id, missing):
+        key = (number, NodeId(""))
+        fill_slot(draft, service, key, slots.get(key))
+
+
+def _free(filled: dict[tuple[int, NodeId], Slot]) -> Iterator[int]:
+    """The slot numbers that are not filled, lowest first."""
+    return (number for number in count(1) if (number, NodeId("")) not in filled)
+
+
+def choose_survivors(view: View, slots: Sequence[Slot], wanted: int) -> list[Slot]:
+    """The slots that stay when there are more than `wanted` (semantics section 5): those that go first are unplaced or in
+    the middle of an update, then the extra copies on the fullest nodes, there the ones that don't run and the highest
+    numbers."""
+    ordered = sorted(slots, key=lambda slot: (not _runs(view, slot), slot.key))
+    on_node: Counter[NodeId] = Counter()
+    ranked: list[tuple[int, int, Slot]] = []
+    for position, slot in enumerate(ordered):
+        tasks = slot.live or [slot.latest]
+        node_id = tasks[0].node_id if len(tasks) == 1 else NodeId("")
+        if node_id:
+            on_node[node_id] += 1
+        ranked.append((on_node[node_id] if node_id else len(slots) + 1, position, slot))
+    ranked.sort(key=lambda each: each[:2])
+    return [slot for _, _, slot in ranked[:wanted]]
+
+
+def _runs(view: View, slot: Slot) -> bool:
+    return any(view.status_of(task.id).state is TaskState.RUNNING for task in slot.live)

@@ -1,0 +1,103 @@
+"""Deletes what is over: tasks that are to be removed, history beyond its limit, services without tasks, and content that
+nothing names any more (semantics section 11).
+
+The newest record of a slot always stays, so that a slot whose last task failed for good is known to be over.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from stackd.base.ids import BlobDigest, SpecDigest
+from stackd.base.time import MINUTE, Duration
+from stackd.engine.draft import Draft
+from stackd.engine.model import Blob, Cluster, Rollout, Service, SpecRow, Task, TaskStatus
+from stackd.engine.orchestrate.slots import is_live, slots_of
+from stackd.engine.tasks import remove_task
+from stackd.engine.taskstate import TaskState, is_terminal
+from stackd.engine.view import View
+
+DEFAULT_HISTORY = 5
+"""Records per slot, the live one included, while there is no cluster record yet."""
+
+STAGED_FOR = Duration(10 * MINUTE)
+"""How long content that nothing names yet is kept for the deployment it was staged for."""
+
+
+def remove_all(draft: Draft, service: Service) -> None:
+    """Let all tasks of a removed service go."""
+    for task in draft.budgeted(service.id, draft.tasks_of_service(service.id)):
+        remove_task(draft, task, "the service is removed")
+
+
+def reap(draft: Draft, service: Service) -> None:
+    """Delete the task records of the service that are of no more use; and the service, once it is removed and has none."""
+    for task in draft.budgeted(service.id, draft.tasks_of_service(service.id)):
+        _end_unplaced(draft, task)
+        if task.desired is TaskState.REMOVE and _never_runs(draft, task):
+            _delete_task(draft, task)
+    if not service.removing:
+        _trim_history(draft, service)
+    elif not draft.tasks_of_service(service.id):
+        draft.delete(Rollout, service.id)
+        draft.delete(Service, service.id)
+        draft.event("service.removed", service.name, "all its tasks are gone", stack=service.stack)
+
+
+def _end_unplaced(draft: Draft, task: Task) -> None:
+    """A task that was told to stop before any node had it has stopped."""
+    status = draft.status_of(task.id)
+    if status.state < TaskState.ASSIGNED and not is_live(task):
+        draft.put(
+            msgspec.structs.replace(
+                status, state=TaskState.SHUTDOWN, at=draft.now, message="stopped before it was placed", error="", reason=""
+            )
+        )
+
+
+def _never_runs(view: View, task: Task) -> bool:
+    state = view.status_of(task.id).state
+    return is_terminal(state) or state < TaskState.ASSIGNED
+
+
+def _delete_task(draft: Draft, task: Task) -> None:
+    draft.delete(Task, task.id)
+    draft.delete(TaskStatus, task.id)
+
+
+def _trim_history(draft: Draft, service: Service) -> None:
+    limit = _history_limit(draft, service)
+    for slot in slots_of(draft, service).values():
+        surplus = len(slot.tasks) - limit
+        for task in slot.tasks[:-1]:
+            if surplus > 0 and not is_live(task) and _never_runs(draft, task):
+                _delete_task(draft, task)
+                surplus -= 1
+
+
+def _history_limit(view: View, service: Service) -> int:
+    """Records kept per slot. With a limit of attempts all of them are kept, as in SwarmKit."""
+    row = view.specs.get(service.spec)
+    attempts = row.spec.restart.max_attempts if row is not None else 0
+    cluster: Cluster | None = view.cluster
+    limit = cluster.history_limit if cluster is not None else DEFAULT_HISTORY
+    return attempts + 1 if attempts else max(limit, 1)
+
+
+def collect_content(draft: Draft) -> None:
+    """Delete specs and blobs that no service, previous spec or task names, except what was staged a moment ago."""
+    specs: set[SpecDigest] = {task.spec for task in draft.tasks.values()}
+    for service in draft.services.values():
+        specs.add(service.spec)
+        if service.previous is not None:
+            specs.add(service.previous.spec)
+    blobs: set[BlobDigest] = set()
+    young = draft.now - STAGED_FOR
+    for row in list(draft.specs.values()):
+        if row.digest in specs or row.staged_at > young:
+            blobs.update(ref.digest for ref in (*row.spec.container.configs, *row.spec.container.secrets))
+        elif not draft.full:
+            draft.delete(SpecRow, row.digest)
+    for blob in list(draft.blobs.values()):
+        if blob.digest not in blobs and blob.staged_at <= young and not draft.full:
+            draft.delete(Blob, blob.digest)

@@ -1,0 +1,230 @@
+"""The replicated state machine: applies committed transactions to the tables, and writes and reads snapshots of them.
+
+Nothing is decided here. `apply` is total: the same entries give the same state on every member, and no entry, however
+broken, raises; it would stop every manager at each replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from stackd.base.errors import StackdError
+from stackd.base.records import Record, decoder, encode
+from stackd.base.time import Instant
+from stackd.engine.model import Event, Row
+from stackd.engine.tables import Index, Table
+from stackd.engine.view import TABLE_OF, View, buckets_of
+
+__all__ = ["Changes", "Frozen", "Store", "Transaction", "View"]
+
+SNAPSHOT_MAGIC = b"stackd-state\n"
+SNAPSHOT_FORMAT = 1
+ROWS_PER_FRAME = 500
+"""Rows encoded at once: keeps the pieces of a snapshot small enough to be written while others use the interpreter."""
+
+
+class Transaction(Record):
+    """What one decision changes: the content of one Raft entry. `deletes` are pairs of table name and key."""
+
+    now: Instant
+    puts: tuple[Row, ...] = ()
+    deletes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What an applied entry changed."""
+
+    index: int
+    now: Instant
+    puts: tuple[Row, ...] = ()
+    deletes: tuple[tuple[str, str], ...] = ()
+
+
+class _SnapshotHead(Record):
+    """The first frame of a snapshot."""
+
+    format: int
+    index: int
+    version: int
+    now: Instant
+    undecodable: int
+
+
+_decode_transaction = decoder(Transaction).decode
+_decode_head = decoder(_SnapshotHead).decode
+_decode_rows = decoder(tuple[Row, ...]).decode
+
+
+class _Tables(View):
+    """The tables and the index over them, as the store writes them."""
+
+    def __init__(self) -> None:
+        for name in TABLE_OF.values():
+            setattr(self, name, Table())
+        self._buckets: Index = Index()
+        self.index = 0
+        self.version = 0
+        self.now = Instant(0)
+        self.event_seq = 0
+
+    def fork(self) -> _Tables:
+        other = _Tables.__new__(_Tables)
+        for name in TABLE_OF.values():
+            setattr(other, name, self.table(name).fork())
+        other._buckets = self._buckets.fork()
+        other.index, other.version, other.now = self.index, self.version, self.now
+        other.event_seq = self.event_seq
+        return other
+
+    def table(self, name: str) -> Table[Any]:
+        table: Table[Any] = getattr(self, name)
+        return table
+
+    def put(self, row: Row) -> None:
+        previous = self.table(TABLE_OF[type(row)]).put(row.key, row)
+        self._reindex(row.key, previous, row)
+        if isinstance(row, Event):
+            self.event_seq = max(self.event_seq, row.seq)
+
+    def delete(self, name: str, key: str) -> None:
+        """Remove a row; that it (or the table) doesn't exist is no error."""
+        if name in _NAMES:
+            self._reindex(key, self.table(name).pop(key), None)
+
+    def _reindex(self, key: str, before: Row | None, after: Row | None) -> None:
+        source = buckets_of(before) if before is not None else ()
+        target = buckets_of(after) if after is not None else ()
+        if source != target:
+            self._buckets.move(key, source, target)
+
+
+_NAMES = frozenset(TABLE_OF.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The state at `index`, unchanged by what is applied later; may be read in another thread."""
+
+    index: int
+    view: View
+    undecodable: int
+
+    def chunks(self) -> Iterator[bytes]:
+        """The snapshot, piece by piece: magic, then frames of a length and MessagePack."""
+        view = self.view
+        head = _SnapshotHead(
+            format=SNAPSHOT_FORMAT, index=self.index, version=view.version, now=view.now, undecodable=self.undecodable
+        )
+        yield SNAPSHOT_MAGIC
+        yield _frame(head)
+        rows: list[Row] = []
+        for name in TABLE_OF.values():
+            for row in getattr(view, name).values():
+                rows.append(row)
+                if len(rows) == ROWS_PER_FRAME:
+                    yield _frame(rows)
+                    rows = []
+        yield _frame(rows)
+
+
+class Store:
+    """The state of this member. `view` is live: it shows each entry as soon as it is applied."""
+
+    def __init__(self) -> None:
+        self._tables = _Tables()
+        self.undecodable = 0
+        """Entries that could not be read and so changed nothing; the same number on every member."""
+
+    @property
+    def view(self) -> View:
+        return self._tables
+
+    @property
+    def index(self) -> int:
+        """The index of the last applied entry."""
+        return self._tables.index
+
+    def apply(self, index: int, data: bytes) -> Changes:
+        """Apply one committed entry. Never raises: b"" (the entry that opens a term) and what isn't a transaction change
+        nothing but the index, and the latter is counted."""
+        tables = self._tables
+        tables.index = index
+        transaction = self._read(data)
+        if transaction is None:
+            return Changes(index, tables.now)
+        for row in transaction.puts:
+            tables.put(row)
+        for name, key in transaction.deletes:
+            tables.delete(name, key)
+        tables.version += 1
+        tables.now = max(tables.now, transaction.now)
+        return Changes(index, tables.now, transaction.puts, transaction.deletes)
+
+    def _read(self, data: bytes) -> Transaction | None:
+        if not data:
+            return None
+        try:
+            transaction: Transaction = _decode_transaction(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            self.undecodable += 1
+            return None
+        return transaction
+
+    def fork(self) -> Store:
+        """An independent store with the same state, in O(shards): what a forecast runs on."""
+        other = Store.__new__(Store)
+        other._tables = self._tables.fork()
+        other.undecodable = self.undecodable
+        return other
+
+    def freeze(self) -> Frozen:
+        """The state as it is now, for a snapshot, in O(shards)."""
+        return Frozen(index=self.index, view=self._tables.fork(), undecodable=self.undecodable)
+
+    @classmethod
+    def restore(cls, data: bytes) -> Store:
+        """The store that `Frozen.chunks` described. Raises StackdError on anything else."""
+        if not data.startswith(SNAPSHOT_MAGIC):
+            raise StackdError("engine.snapshot.format", "this is not a snapshot of stackd's state")
+        frames = _frames(memoryview(data)[len(SNAPSHOT_MAGIC) :])
+        try:
+            head = _decode_head(next(frames))
+            _check_format(head.format)
+            store = cls()
+            for frame in frames:
+                for row in _decode_rows(frame):
+                    store._tables.put(row)
+        except (msgspec.MsgspecError, ValueError, StopIteration) as exc:
+            raise StackdError("engine.snapshot.damaged", f"the snapshot can't be read: {exc}") from exc
+        store._tables.index, store._tables.version, store._tables.now = head.index, head.version, head.now
+        store.undecodable = head.undecodable
+        return store
+
+
+def _check_format(number: int) -> None:
+    if number != SNAPSHOT_FORMAT:
+        raise StackdError(
+            "engine.snapshot.format",
+            f"the snapshot has format {number}, this version of stackd reads format {SNAPSHOT_FORMAT}",
+            hint="start the version of stackd that wrote it",
+        )
+
+
+def _frame(content: Any) -> bytes:
+    payload = encode(content)
+    return len(payload).to_bytes(4, "big") + payload
+
+
+def _frames(data: memoryview) -> Iterator[memoryview]:
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        payload = data[4 : 4 + length]
+        if len(payload) < length:
+            raise ValueError("it ends in the middle")
+        yield payload
+        data = data[4 + length :]

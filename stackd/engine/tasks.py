@@ -1,0 +1,100 @@
+"""The writes on tasks that all stages share: making one, stopping it, removing it, letting it start.
+
+The desired state only ever rises. A task that must not start yet is made with desired state READY: the node prepares it
+and holds it there. What releases it is its gate (a stored time and the task it waits for), or the updater, if it has none.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from stackd.base.ids import TaskId
+from stackd.base.time import SECOND, Duration, Instant, after
+from stackd.engine.draft import Draft
+from stackd.engine.model import Service, StartGate, Task, TaskStatus
+from stackd.engine.orchestrate.slots import SlotKey, is_down
+from stackd.engine.taskstate import TaskState
+
+OLD_TASK_TIMEOUT = Duration(60 * SECOND)
+"""How long a successor waits for its predecessor to stop (SwarmKit's value)."""
+
+
+def make_task(
+    draft: Draft,
+    service: Service,
+    key: SlotKey,
+    *,
+    desired: TaskState,
+    reason: str,
+    rollout: int = 0,
+    replaces: TaskId | None = None,
+    restarts: tuple[Instant, ...] = (),
+) -> Task:
+    """A new task of the service's present spec, not yet placed."""
+    number, node_id = key
+    task = Task(
+        id=TaskId(draft.new_id()),
+        service_id=service.id,
+        slot=number,
+        node_id=node_id,
+        spec=service.spec,
+        desired=desired,
+        created_at=draft.now,
+        spec_version=service.spec_version,
+        rollout=rollout,
+        replaces=replaces or TaskId(""),
+        restarts=restarts,
+        revision=service.revision,
+        version=draft.next_version,
+    )
+    draft.put(task, reason)
+    draft.put(TaskStatus(id=task.id, state=TaskState.NEW, at=draft.now, message="created"))
+    return task
+
+
+def stop_task(draft: Draft, task: Task, reason: str) -> None:
+    """Stop the task and keep its record."""
+    _raise_desired(draft, task, TaskState.SHUTDOWN, reason)
+
+
+def remove_task(draft: Draft, task: Task, reason: str) -> None:
+    """Stop the task; its record goes once it has stopped."""
+    _raise_desired(draft, task, TaskState.REMOVE, reason)
+
+
+def release_task(draft: Draft, task: Task, reason: str) -> Task:
+    """Let a held task run."""
+    return _change(draft, task, reason, desired=TaskState.RUNNING, gate=None)
+
+
+def start_after(draft: Draft, task: Task, predecessor: Task | None, not_before: Instant, reason: str) -> Task:
+    """Let a task held at READY run at `not_before` and once `predecessor` has stopped (or didn't in time). If neither is
+    in the way, it runs at once."""
+    waits = predecessor is not None and not is_down(draft, predecessor)
+    if not waits and not_before <= draft.now:
+        return release_task(draft, task, reason)
+    gate = StartGate(
+        not_before=not_before,
+        after=predecessor.id if predecessor is not None and waits else TaskId(""),
+        give_up_at=after(draft.now, OLD_TASK_TIMEOUT) if waits else Instant(0),
+    )
+    draft.wake(not_before, task.service_id)
+    draft.wake(gate.give_up_at, task.service_id)
+    return _change(draft, task, reason, gate=gate)
+
+
+def _raise_desired(draft: Draft, task: Task, desired: TaskState, reason: str) -> None:
+    present = draft.tasks.get(task.id) or task
+    if present.desired < desired:
+        _change(draft, present, reason, desired=desired, gate=None)
+
+
+def _change(draft: Draft, task: Task, reason: str, **fields: object) -> Task:
+    changed = msgspec.structs.replace(task, **fields)
+    draft.put(changed, reason)
+    return changed
+
+
+def task_name(service: Service, task: Task) -> str:
+    """A task as people know it: `shop_web.3`, for a global service `shop_web.<node>`."""
+    return f"{service.name}.{task.slot or task.node_id}"
