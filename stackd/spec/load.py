@@ -1,0 +1,213 @@
+"""From the text of a stack file to what it means: the one entry to this package, and the only door to the YAML library.
+
+    text -> events -> tree -> interpolated tree -> document (what is written) -> StackSpec (what is meant)
+
+Everything that is wrong is gathered on the way and raised at once as SpecErrors; only text that is no YAML ends it early.
+Nothing here touches a disk: side files come through the `Files` that the caller hands in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from stackd.base.errors import Position, Problem, StackdError
+from stackd.spec.files import Files
+from stackd.spec.interpolate import interpolate
+from stackd.spec.nodes import Node, SourceText
+from stackd.spec.problems import Problems
+from stackd.spec.read.stack import read_stack
+from stackd.spec.resolve import Surroundings, resolve
+from stackd.spec.sourcemap import SourceMap
+from stackd.spec.stack import StackSpec
+from stackd.spec.tree import Event, Kind, build
+
+MAX_BYTES = 2 * 1024 * 1024
+"""A larger file is refused before it is parsed: nobody writes it by hand, and a watcher would parse it at every save."""
+
+MAX_PURE_CHARACTERS = 128 * 1024
+"""The parser in Python takes about a second for this much; a larger file has to put the quotes."""
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What YAML 1.2 (section 5.1) forbids in a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedStack:
+    """A stack file that is right. `side_files` are all paths that were read for it, as written, for a watcher to know."""
+
+    spec: StackSpec
+    sources: SourceMap
+    warnings: tuple[Problem, ...]
+    file: str
+    side_files: tuple[str, ...]
+
+
+def load_stack(text: bytes, *, file: str, name: str | None, files: Files, environment: Mapping[str, str]) -> LoadedStack:
+    """What the stack file `text` means; raises SpecErrors with everything that is wrong with it.
+
+    `file` is its path as errors shall show it; `name` names the stack where the file itself doesn't; `environment` is
+    what expressions and bare environment keys are looked up in.
+    """
+    problems = Problems()
+    root = parse(text, file, problems)
+    interpolate(root, environment, problems)
+    sources = SourceMap(root)
+    document = read_stack(root, problems)
+    resolved = resolve(document, Surroundings(file, name, files, environment), sources, problems)
+    problems.raise_errors()
+    return LoadedStack(resolved.spec, sources, problems.warnings(), file, resolved.side_files)
+
+
+def parse(text: bytes, file: str, problems: Problems) -> Node:
+    """The tree of the file; raises SpecErrors, with what was gathered before, where the text is no YAML."""
+    try:
+        source = SourceText(file, _decoded(text, file))
+        _check_characters(source)
+        try:
+            return build(_events(source, pure=False), source, problems)
+        except _ColonInFlowError:
+            return build(_events(source, pure=True), source, problems)
+    except StackdError as error:
+        problems.caught(error, Position(file))
+        problems.raise_errors()
+        raise
+
+
+def _decoded(text: bytes, file: str) -> str:
+    if len(text) > MAX_BYTES:
+        message = f"the file has {len(text)} bytes; the limit is {MAX_BYTES}"
+        raise StackdError("spec.limit.size", message, position=Position(file), hint="split it into several stacks")
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        before = text[: exc.start].decode("utf-8", "replace")
+        line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
+        shown = text.splitlines()[line].decode("utf-8", "replace") if line < len(text.splitlines()) else ""
+        place = Position(file, line + 1, column + 1, 1, shown[:200])
+        raise StackdError("spec.yaml.encoding", "the file is not UTF-8", position=place, hint="save it as UTF-8") from exc
+
+
+def _check_characters(source: SourceText) -> None:
+    found = _UNPRINTABLE.search(source.text)
+    if found is None:
+        return
+    before = SourceText(source.file, source.text[: found.start()] + "|")
+    line = len(before.lines) - 1
+    place = source.position(line, len(before.lines[-1]) - 1)
+    message = f"the character U+{ord(found[0]):04X} can't stand in a stack file"
+    raise StackdError(
+        "spec.yaml.character", message, position=place, hint='in double quotes it can be written as an escape, like "\\x1b"'
+    )
+
+
+class _ColonInFlowError(Exception):
+    """The C parser met a text such as `http://host` without quotes inside of brackets."""
+
+
+def _events(source: SourceText, *, pure: bool) -> Iterator[Event]:
+    """The scanner's events in our own form; raises StackdError where the text is no YAML.
+
+    The C parser knows YAML 1.1, where a plain text inside of brackets can't hold a colon. In 1.2 it can, and stack files
+    use it (`test: [CMD, curl, http://localhost]`), so such a file is read by the parser in Python, which is slower.
+    """
+    try:
+        for event in YAML(typ="safe", pure=pure).parse(source.text):
+            translated = _translated(event)
+            if translated is not None:
+                yield translated
+    except MarkedYAMLError as exc:
+        if not pure and exc.problem == "found unexpected ':'" and len(source.text) <= MAX_PURE_CHARACTERS:
+            raise _ColonInFlowError from exc
+        raise _syntax_error(exc, source) from exc
+    except YAMLError as exc:
+        raise StackdError("spec.yaml.syntax", f"this is no YAML: {exc}", position=source.position(0, 0)) from exc
+
+
+def _translated(event: object) -> Event | None:
+    """Our form of one event, None for those that mean nothing to us. The most frequent kinds are asked first."""
+    match event:
+        case ScalarEvent():
+            place = _span(event)
+            plain = bool(event.implicit[0]) or (event.style in ("", None) and not event.tag)
+            return Event(Kind.SCALAR, *place, event.anchor or "", _tag(event), event.value, plain)
+        case MappingStartEvent():
+            return Event(Kind.MAPPING, *_span(event), event.anchor or "", _tag(event))
+        case MappingEndEvent() | SequenceEndEvent():
+            return Event(Kind.END, *_span(event))
+        case SequenceStartEvent():
+            return Event(Kind.SEQUENCE, *_span(event), event.anchor or "", _tag(event))
+        case AliasEvent():
+            return Event(Kind.ALIAS, *_span(event), event.anchor)
+        case DocumentStartEvent():
+            return Event(Kind.DOCUMENT, *_span(event))
+        case _:
+            return None
+
+
+def _span(event: Any) -> tuple[int, int, int, int]:
+    start, end = event.start_mark, event.end_mark
+    return start.line, start.column, end.line, end.column
+
+
+def _tag(event: Any) -> str:
+    """The tag as written, with YAML's own handle expanded; "" where there is none."""
+    return str(event.tag) if event.tag else ""
+
+
+_SYNTAX_HINTS = (
+    (
+        "mapping values are not allowed",
+        'a value that holds ": " needs quotes; else compare the indentation with the lines above',
+    ),
+    ("cannot start any token", "a value that begins with one of @ ` % needs quotes"),
+    ("found unexpected ':'", "a text that holds a colon needs quotes inside of brackets"),
+    ("did not find expected key", "compare the indentation with the lines above"),
+    ("did not find expected '-' indicator", "compare the indentation with the lines above"),
+    ("could not find expected ':'", 'a key is followed by ": " and its value'),
+    ("did not find expected ',' or", "a bracket is not closed, or a comma is missing"),
+    ("unknown escape character", "write two backslashes, or use single quotes"),
+)
+
+
+def _syntax_error(error: MarkedYAMLError, source: SourceText) -> StackdError:
+    """What the scanner says, at the place where a person would look for it."""
+    problem = error.problem or "this is no YAML"
+    mark, context = error.problem_mark, error.context_mark
+    tab = _tab_position(source, mark.line if mark else 0)
+    if tab is not None and ("tab character" in problem or "cannot start any token" in problem):
+        return StackdError("spec.yaml.tab", "a tab can't indent YAML", position=tab, hint="indent with spaces")
+    if context is not None and "unexpected end of stream" in problem:
+        return StackdError("spec.yaml.syntax", "the quote that opens here is never closed", position=_marked(source, context))
+    sentence = f"{error.context}: {problem}" if error.context else problem
+    hint = next((hint for part, hint in _SYNTAX_HINTS if part in problem), None)
+    return StackdError("spec.yaml.syntax", f"this is no YAML: {sentence}", position=_marked(source, mark), hint=hint)
+
+
+def _tab_position(source: SourceText, line: int) -> Position | None:
+    """The first tab in the indentation of `line`."""
+    text = source.lines[line] if line < len(source.lines) else ""
+    column = text.find("\t", 0, len(text) - len(text.lstrip()))
+    return source.position(line, column) if column >= 0 else None
+
+
+def _marked(source: SourceText, mark: Any) -> Position:
+    """The place of a scanner's mark; the end of the text is shown at its last line."""
+    if mark is None or not source.lines:
+        return source.position(0, 0)
+    last = len(source.lines) - 1
+    return source.position(mark.line, mark.column) if mark.line <= last else source.position(last, len(source.lines[last]))

@@ -1,0 +1,73 @@
+"""From a path such as `services.web.deploy.replicas` to the place in the file that says it.
+
+Nothing is copied: the map walks the tree of the file, so a place is found after merges and through aliases, and is where
+the value was really written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stackd.base.errors import Position
+from stackd.spec.nodes import Mapping, Node, Scalar, Sequence
+
+_INDEX_DIGITS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """Where a walk ended: the node, the key that led to it (None at the root and in lists), characters of path not used."""
+
+    node: Node
+    key: Scalar | None
+    unused: int
+
+    def shown(self) -> Position:
+        """A value shows itself; a mapping, a list or an empty value is shown by its key."""
+        if self.key is None or (isinstance(self.node, Scalar) and self.node.written):
+            return self.node.position()
+        return self.key.position()
+
+
+class SourceMap:
+    """The places of one loaded stack file."""
+
+    def __init__(self, root: Node) -> None:
+        self._root = root
+
+    def position(self, path: str) -> Position | None:
+        """Where the value at `path` is written, or its nearest written ancestor; None where that is the whole file."""
+        reached = _walk(_Reached(self._root, None, len(path)), path)
+        return None if reached.node is self._root else reached.shown()
+
+    def key(self, path: str) -> Position | None:
+        """Where the key that `path` ends with is written; an item of a list has none and gives its own place."""
+        reached = _walk(_Reached(self._root, None, len(path)), path)
+        return reached.key.position() if reached.key and not reached.unused else self.position(path)
+
+
+def _walk(start: _Reached, path: str) -> _Reached:
+    """The node that `path` leads to from `start`, or the one nearest to it.
+
+    Keys may hold dots (`com.example.tier`), so every prefix that is a key is tried and the one that leads furthest wins.
+    """
+    steps = [
+        _walk(_Reached(node, key, len(rest)), rest) for name, rest in _splits(path) for node, key in _children(start.node, name)
+    ]
+    return min((start, *steps), key=lambda reached: reached.unused)
+
+
+def _splits(path: str) -> list[tuple[str, str]]:
+    ends = [index for index, character in enumerate(path) if character == "."]
+    return [(path[:end], path[end + 1 :]) for end in ends] + ([(path, "")] if path else [])
+
+
+def _children(node: Node, name: str) -> list[tuple[Node, Scalar | None]]:
+    match node:
+        case Mapping() if name in node.entries:
+            entry = node.entries[name]
+            return [(entry.value, entry.key)]
+        case Sequence() if name.isdecimal() and len(name) <= _INDEX_DIGITS and int(name) < len(node.items):
+            return [(node.items[int(name)], None)]
+        case _:
+            return []
