@@ -61,6 +61,12 @@ class StorageFailed(StackdError):
         super().__init__("raft.storage_failed", why, hint=hint, retry=Retry.LATER)
 
 
+def check_size(data: bytes) -> None:
+    """Raises StackdError("raft.entry.too_large") beyond MAX_ENTRY_BYTES."""
+    if len(data) > MAX_ENTRY_BYTES:
+        raise StackdError("raft.entry.too_large", f"an entry of {len(data)} bytes is above the limit of {MAX_ENTRY_BYTES}")
+
+
 class Consensus(Protocol):
     """Total order of opaque entries, durable before they are acknowledged."""
 

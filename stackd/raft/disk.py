@@ -1,0 +1,145 @@
+"""The small port to a directory of files that only grow, and its real form.
+
+Log and snapshots do all their file operations through it, so that tests and the simulator can put an in-memory disk
+beneath them that fills up, fails, and loses what was not synced (`memory_disk.py`). Names are plain file names.
+All operations raise OSError; nothing here retries or translates.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Protocol
+
+TEMPORARY = ".tmp"
+"""Ending of a file that isn't whole yet. Nothing reads one; a start removes those a crash left behind."""
+
+
+class DiskFile(Protocol):
+    """An open file: it is written at its end, or cut."""
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append `data` or, when the disk is nearly full, only its beginning; returns how many bytes."""
+        ...
+
+    def sync(self) -> None:
+        """Return once everything written, and the size, is on the medium."""
+        ...
+
+    def truncate(self, size: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """One directory."""
+
+    def path_of(self, name: str) -> str:
+        """What a person calls the file."""
+        ...
+
+    def names(self) -> list[str]: ...
+
+    def read(self, name: str) -> bytes: ...
+
+    def create(self, name: str) -> DiskFile:
+        """Open a new file; raises FileExistsError if there is one."""
+        ...
+
+    def extend(self, name: str) -> DiskFile:
+        """Open an existing file for appending."""
+        ...
+
+    def rename(self, old: str, new: str) -> None: ...
+
+    def remove(self, name: str) -> None: ...
+
+    def sync_names(self) -> None:
+        """Return once every create, rename and remove is on the medium."""
+        ...
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says, without number and path: our messages name the path."""
+    return error.strerror or str(error)
+
+
+def write_all(file: DiskFile, data: bytes) -> None:
+    """Append all of `data`, going on after short writes; the error of a full disk then comes from the next write."""
+    rest = memoryview(data)
+    while rest:
+        written = file.write(rest)
+        if written <= 0:
+            raise OSError(errno.EIO, "the disk took no data")
+        rest = rest[written:]
+
+
+def remove_temporary(disk: Disk) -> None:
+    """Remove what a crash left half-written. Nothing names these files, so failing to is harmless."""
+    for name in disk.names():
+        if name.endswith(TEMPORARY):
+            disk.remove(name)
+
+
+class SystemFile:
+    """A file of the operating system, opened with O_APPEND."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, data: bytes | memoryview) -> int:
+        return os.write(self._descriptor, data)
+
+    def sync(self) -> None:
+        os.fdatasync(self._descriptor)  # includes the size: the data could not be read back without it
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class SystemDisk:
+    """A directory of the operating system. Files are for their owner alone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def path_of(self, name: str) -> str:
+        return str(self._path / name)
+
+    def names(self) -> list[str]:
+        return sorted(os.listdir(self._path))
+
+    def read(self, name: str) -> bytes:
+        return (self._path / name).read_bytes()
+
+    def create(self, name: str) -> SystemFile:
+        return self._open(name, os.O_CREAT | os.O_EXCL)
+
+    def extend(self, name: str) -> SystemFile:
+        return self._open(name, 0)
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(self._path / old, self._path / new)
+
+    def remove(self, name: str) -> None:
+        os.unlink(self._path / name)
+
+    def sync_names(self) -> None:
+        sync_directory(self._path)
+
+    def _open(self, name: str, flags: int) -> SystemFile:
+        flags |= os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        return SystemFile(os.open(self._path / name, flags, 0o600))
+
+
+def sync_directory(path: Path) -> None:
+    """Return once the names in `path` are on the medium."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
