@@ -94,6 +94,11 @@ class Goodbye(Record, tag="goodbye"):
     leader: str = ""
 
 
+LOG_WINDOW = 512
+"""Lines of one log stream that may be under way ahead of their reader. A `LogRequest` grants this many, and one with
+`more` for a stream that is open grants that many again: a reader that stops pauses its stream and nothing else."""
+
+
 class LogRequest(Record, tag="log-request"):
     """Stream a task's log to the manager; `tail` -1 is everything. `request` numbers the stream."""
 
@@ -103,6 +108,7 @@ class LogRequest(Record, tag="log-request"):
     tail: int = -1
     since_ns: int = 0
     cancel: bool = False
+    more: int = 0
 
 
 class LogChunk(Record, tag="log-chunk"):

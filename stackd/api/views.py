@@ -184,7 +184,8 @@ class PlanStepView(View, frozen=True, kw_only=True):
 
 
 class ServicePlanView(View, frozen=True, kw_only=True):
-    """`action` is create | update | remove | scale | unchanged. `lowest_running` is the lowest number of running tasks
+    """`action` is create | update | remove | scale | unchanged. `created` and `removed` count every task that starts or
+    ends, also those that replace one another (`replaced`). `lowest_running` is the lowest number of running tasks
     during the rollout, `duration_seconds` the forecast (without image pulls)."""
 
     name: str

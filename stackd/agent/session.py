@@ -1,0 +1,182 @@
+"""The agent: keeps this node's tasks as the manager last said, and stays in touch with a manager.
+
+Two lives that depend on each other as little as possible. The workers run from the first moment to the last, with or
+without a manager: a lost connection touches no task. Sessions come and go: each opens with `Hello`, gets a complete set of
+assignments, then increments; when anything is wrong the session ends and the next one starts over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import assert_never
+
+from stackd import __version__
+from stackd.agent.executor.base import Executor
+from stackd.agent.logs import LogStreams
+from stackd.agent.reporter import Reporter
+from stackd.agent.taskfiles import TaskStateStore
+from stackd.agent.workforce import OutOfStep, Workforce
+from stackd.api.dispatch import Assignments, FromAgent, FromManager, Goodbye, Heartbeat, Hello, LogRequest, Welcome
+from stackd.api.stream import Stream, StreamClosed
+from stackd.base.errors import StackdError, Unavailable
+from stackd.base.ids import Entropy, NodeId
+from stackd.base.time import SECOND, Clock, Duration
+from stackd.engine.model import NodeDescription
+
+log = logging.getLogger(__name__)
+
+BACKOFF_FIRST_SECONDS = 0.1
+BACKOFF_MAX_SECONDS = 8.0
+"""Pauses between attempts to connect double within these bounds (semantics 17); each is shortened at random by up to half,
+so that the nodes of a cluster don't come back in step."""
+
+WELCOME_SECONDS = 10.0
+"""A manager that doesn't answer a `Hello` within this is taken for gone."""
+
+DESCRIBE_SECONDS = 20.0
+"""The host is looked at again this often (semantics 17)."""
+
+Connect = Callable[[], Awaitable[Stream[FromManager, FromAgent]]]
+
+
+class Agent:
+    """One node's agent. `connect` opens a stream to whichever manager leads and raises StackdError if there is none."""
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        executor: Executor,
+        connect: Connect,
+        state: TaskStateStore,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        self._node_id = node_id
+        self._executor = executor
+        self._connect = connect
+        self._state = state
+        self._clock = clock
+        self._entropy = entropy
+        self._reporter = Reporter()
+        self._description = NodeDescription(hostname=node_id)
+        self._described = False
+        self._welcomed = False
+
+    async def run(self) -> None:
+        """Take up what was running, then serve managers until cancelled. The tasks go on without the agent."""
+        await self._executor.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                workforce = Workforce(self._node_id, self._executor, self._state, self._reporter.put, self._clock, group)
+                await workforce.restore()
+                await self._keep_in_touch(workforce)
+        finally:
+            await self._executor.close()
+
+    async def _keep_in_touch(self, workforce: Workforce) -> None:
+        pause = BACKOFF_FIRST_SECONDS
+        while True:
+            self._welcomed = False
+            why = await self._session(workforce)
+            if self._welcomed:
+                pause = BACKOFF_FIRST_SECONDS
+            log.info("no manager: node=%s reason=%s", self._node_id, why)
+            await asyncio.sleep(pause * (0.5 + self._entropy.getrandbits(16) / 2**17))
+            pause = min(2 * pause, BACKOFF_MAX_SECONDS)
+
+    async def _session(self, workforce: Workforce) -> str:
+        """One session from connecting to its end; returns why it ended."""
+        try:
+            stream = await self._connect()
+        except StackdError as error:
+            return error.message
+        try:
+            welcome = await self._open(stream)
+            self._welcomed = True
+            return await self._serve(stream, welcome, workforce)
+        except StackdError as error:
+            return error.message
+        except Exception as exc:
+            log.exception("session broke: node=%s", self._node_id)
+            return f"internal error: {type(exc).__name__}"
+        finally:
+            await stream.close()
+
+    async def _open(self, stream: Stream[FromManager, FromAgent]) -> Welcome:
+        await self._look_at_host()
+        await stream.send(Hello(node_id=self._node_id, description=self._description, version=__version__))
+        try:
+            async with asyncio.timeout(WELCOME_SECONDS):
+                answer = await stream.receive()
+        except TimeoutError:
+            raise Unavailable("agent.manager.silent", "the manager does not answer") from None
+        match answer:
+            case Welcome():
+                return answer
+            case Goodbye(reason=reason):
+                raise StreamClosed(reason)
+            case Assignments() | LogRequest():
+                raise OutOfStep("the manager's first message was no welcome")
+            case unknown:
+                assert_never(unknown)
+
+    async def _serve(self, stream: Stream[FromManager, FromAgent], welcome: Welcome, workforce: Workforce) -> str:
+        """Everything between welcome and end; the first part that fails ends all of them."""
+        why = "the session has ended"
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(stream, workforce, LogStreams(workforce.worker, stream, group)))
+                group.create_task(self._reporter.run(stream))
+                group.create_task(self._beat(stream, welcome.heartbeat_ns))
+        except* StackdError as errors:
+            why = _first(errors)
+        return why
+
+    async def _listen(self, stream: Stream[FromManager, FromAgent], workforce: Workforce, logs: LogStreams) -> None:
+        while True:
+            match message := await stream.receive():
+                case Assignments():
+                    workforce.apply(message)
+                    if message.complete:
+                        self._reporter.compare((task.status for task in message.tasks), workforce.statuses())
+                case LogRequest():
+                    logs.handle(message)
+                case Goodbye(reason=reason):
+                    raise StreamClosed(reason)
+                case Welcome():
+                    raise OutOfStep("the manager welcomed the agent twice")
+                case unknown:
+                    assert_never(unknown)
+
+    async def _beat(self, stream: Stream[FromManager, FromAgent], period: Duration) -> None:
+        """Say that the node is alive, and how it has changed."""
+        since_look = 0.0
+        while True:
+            await asyncio.sleep(period / SECOND)
+            since_look += period / SECOND
+            changed = None
+            if since_look >= DESCRIBE_SECONDS or not self._described:
+                since_look = 0.0
+                changed = await self._look_at_host()
+            await stream.send(Heartbeat(description=changed))
+
+    async def _look_at_host(self) -> NodeDescription | None:
+        """The host's description if it has changed. An engine that doesn't answer leaves the last one standing."""
+        try:
+            description = await self._executor.describe()
+            self._described = True
+        except StackdError as error:
+            self._described = False
+            log.info("the host can't be described now: node=%s error=%s", self._node_id, error)
+            return None
+        if description == self._description:
+            return None
+        self._description = description
+        return description
+
+
+def _first(errors: BaseExceptionGroup[StackdError]) -> str:
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first.message

@@ -1,0 +1,150 @@
+"""The client of `stackd.v1.Control` for the command line: blocking calls over a unix socket.
+
+One method per entry of the METHODS table. Errors come back as the StackdError that the daemon raised; a daemon that isn't
+there is `Unavailable("api.no_daemon")`. Synchronous on purpose: a command makes one or two calls and must start quickly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import grpc
+import msgspec
+
+from stackd.api import codec, control
+from stackd.api.control import Empty, Failure
+from stackd.api.views import EventView, LogLineView, PlanView, ServiceView, StatusView
+from stackd.base.errors import StackdError, Unavailable
+
+CALL_SECONDS = 60.0
+"""How long a call may take before the daemon counts as stuck; streams have no such limit."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", codec.MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", codec.MAX_MESSAGE_BYTES),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+)
+
+T = TypeVar("T")
+
+
+class Client:
+    """A connection to the daemon at `host` (`unix:///path/stackd.sock`); a context manager."""
+
+    def __init__(self, host: str, *, timeout_seconds: float = CALL_SECONDS) -> None:
+        if not host.startswith("unix://"):
+            raise StackdError("api.host.bad", f"{host} is not an address of a daemon", hint="use unix:///path/to/stackd.sock")
+        self._host = host
+        self._timeout_seconds = timeout_seconds
+        self._channel = grpc.insecure_channel(f"unix:{host.removeprefix('unix://')}", options=_OPTIONS)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, and every stream that is still open on it."""
+        self._channel.close()
+
+    def version(self) -> control.VersionResponse:
+        return self._call("Version", Empty(), control.VersionResponse)
+
+    def status(self) -> StatusView:
+        return self._call("Status", Empty(), StatusView)
+
+    def apply(self, request: control.ApplyRequest) -> control.ApplyResponse:
+        return self._call("Apply", request, control.ApplyResponse)
+
+    def plan(self, request: control.PlanRequest) -> PlanView:
+        return self._call("Plan", request, PlanView)
+
+    def sync(self, request: control.SyncRequest) -> StatusView:
+        return self._call("Sync", request, StatusView)
+
+    def events(self, request: control.EventsRequest) -> Iterator[EventView]:
+        return self._stream("Events", request, EventView)
+
+    def stacks(self) -> control.Stacks:
+        return self._call("Stacks", Empty(), control.Stacks)
+
+    def services(self, request: control.ListRequest) -> control.Services:
+        return self._call("Services", request, control.Services)
+
+    def watch(self, request: control.ListRequest) -> Iterator[control.Services]:
+        return self._stream("Watch", request, control.Services)
+
+    def tasks(self, request: control.ListRequest) -> control.Tasks:
+        return self._call("Tasks", request, control.Tasks)
+
+    def inspect(self, request: control.NameRequest) -> control.ServiceDetail:
+        return self._call("Inspect", request, control.ServiceDetail)
+
+    def scale(self, request: control.ScaleRequest) -> ServiceView:
+        return self._call("Scale", request, ServiceView)
+
+    def update(self, request: control.UpdateRequest) -> ServiceView:
+        return self._call("Update", request, ServiceView)
+
+    def rollback(self, request: control.NameRequest) -> ServiceView:
+        return self._call("Rollback", request, ServiceView)
+
+    def remove_service(self, request: control.NameRequest) -> None:
+        self._call("RemoveService", request, Empty)
+
+    def remove_stack(self, request: control.NameRequest) -> None:
+        self._call("RemoveStack", request, Empty)
+
+    def nodes(self) -> control.Nodes:
+        return self._call("Nodes", Empty(), control.Nodes)
+
+    def logs(self, request: control.LogsRequest) -> Iterator[LogLineView]:
+        return self._stream("Logs", request, LogLineView)
+
+    def down(self, request: control.DownRequest) -> Iterator[control.DownProgress]:
+        return self._stream("Down", request, control.DownProgress)
+
+    def _call(self, name: str, request: msgspec.Struct, response: type[T]) -> T:
+        call = self._channel.unary_unary(_path(name))
+        try:
+            payload = call(codec.encode(request), timeout=self._timeout_seconds)
+        except grpc.RpcError as exc:
+            raise self._error(exc) from None
+        answer: T = codec.decode(payload, response)
+        return answer
+
+    def _stream(self, name: str, request: msgspec.Struct, response: type[T]) -> Iterator[T]:
+        call = self._channel.unary_stream(_path(name))(codec.encode(request))
+        try:
+            for payload in call:
+                item: T = codec.decode(payload, response)
+                yield item
+        except grpc.RpcError as exc:
+            raise self._error(exc) from None
+        finally:
+            call.cancel()
+
+    def _error(self, exc: Any) -> StackdError:
+        """What went wrong: the daemon's own word if it said one, else what became of the connection."""
+        for key, value in exc.trailing_metadata() or ():
+            if key == codec.FAILURE_KEY:
+                return codec.error_of(codec.decode(value, Failure))
+        match exc.code():
+            case grpc.StatusCode.UNAVAILABLE:
+                where = self._host.removeprefix("unix://")
+                return Unavailable("api.no_daemon", f"no daemon answers on {where}", hint="start one with `stackd up DIR`")
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return Unavailable("api.timeout", f"the daemon did not answer within {self._timeout_seconds:g} s")
+            case grpc.StatusCode.RESOURCE_EXHAUSTED:
+                return StackdError("api.message.too_large", f"the daemon's transport refused the call: {exc.details()}")
+            case grpc.StatusCode.UNIMPLEMENTED:
+                return StackdError("api.method.unknown", "the daemon does not know this call: it is older than this command")
+            case code:
+                return StackdError("api.call.failed", f"the call failed: {code.name.lower()}: {exc.details()}")
+
+
+def _path(name: str) -> str:
+    return f"/{codec.CONTROL_SERVICE}/{name}"

@@ -1,0 +1,371 @@
+"""What clients may ask for: the handler of `stackd.v1.Control`.
+
+Reads are answered from the live view; writes become inputs of the writer loop and return once they are durable. Nothing
+is decided here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from stackd.api.control import (
+    ApplyRequest,
+    ApplyResponse,
+    Caller,
+    DownProgress,
+    DownRequest,
+    Empty,
+    EventsRequest,
+    ListRequest,
+    LogsRequest,
+    NameRequest,
+    Nodes,
+    PlanRequest,
+    ScaleRequest,
+    ServiceDetail,
+    Services,
+    Stacks,
+    SyncRequest,
+    Tasks,
+    UpdateRequest,
+    VersionResponse,
+)
+from stackd.api.views import EventView, LogLineView, PlanView, ServiceView, StatusView
+from stackd.base.errors import NotFound, Refused, StackdError
+from stackd.base.ids import NodeId
+from stackd.base.records import encode
+from stackd.engine.inputs import (
+    Applied,
+    DeployRevision,
+    ForceUpdate,
+    Input,
+    Rejected,
+    RemoveService,
+    RemoveStack,
+    Reply,
+    RollbackService,
+    ScaleService,
+    SetSpec,
+    StageContent,
+)
+from stackd.engine.model import Owner, Principal, Service, SpecRow, Task
+from stackd.engine.store import View
+from stackd.engine.taskstate import TaskState
+from stackd.manager import plan, present
+from stackd.manager.intake import Prepared, SecretKeeper, deploy, prepare
+from stackd.manager.logs import LogSource, merge_logs
+from stackd.manager.writer import Writer
+from stackd.spec.digest import spec_digest
+from stackd.spec.stack import ServiceSettings, StackSpec, TaskSpec, UpdateOrder
+
+EVENTS_AT_ONCE = 1000
+"""The ring's size: nobody can ask for more."""
+
+
+class SourceControl(Protocol):
+    """The sources this manager runs, as control needs them."""
+
+    async def sync_now(self, source: str, *, approve_prune: bool) -> None:
+        """Look at the source ("" is all) and propose what it says. Raises NotFound, or the source's own error."""
+        ...
+
+    async def stop_sources(self) -> None:
+        """Follow no source any more (before everything is taken down)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who this manager is."""
+
+    node_id: NodeId
+    version: str
+    data_dir: str
+    pid: int
+
+
+class Control:
+    """Implements `api.control.ControlHandler`."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        writer: Writer,
+        keeper: SecretKeeper,
+        sources: SourceControl,
+        logs: LogSource,
+        stop: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._identity = identity
+        self._writer = writer
+        self._keeper = keeper
+        self._sources = sources
+        self._logs = logs
+        self._stop = stop
+
+    @property
+    def _view(self) -> View:
+        return self._writer.view
+
+    async def version(self, request: Empty, caller: Caller) -> VersionResponse:
+        return VersionResponse(version=self._identity.version, data_dir=self._identity.data_dir, pid=self._identity.pid)
+
+    async def status(self, request: Empty, caller: Caller) -> StatusView:
+        leader = present.node_name(self._view, self._identity.node_id)
+        return present.status_view(self._view, leader=leader, version=self._identity.version)
+
+    # Deploying.
+
+    async def apply(self, request: ApplyRequest, caller: Caller) -> ApplyResponse:
+        if request.base_version and request.base_version != plan.base_version(self._view):
+            raise Refused("plan.stale", "the cluster has changed since the plan was made", hint="run `stackd plan` again")
+        owners = [Owner(file=file) for file in request.files]
+        prepared, command = self._deployment(request.stacks, owners, caller.principal, adopt=request.adopt)
+        reply = _accepted(await deploy(self._writer, prepared, command))
+        names = [f"{stack.name}_{service.name}" for stack in request.stacks for service in stack.services]
+        return ApplyResponse(revision=reply.revision, changed=reply.changed, services=tuple(names))
+
+    def _deployment(
+        self,
+        stacks: tuple[StackSpec, ...],
+        owners: Sequence[Owner],
+        principal: Principal,
+        *,
+        adopt: bool,
+    ) -> tuple[Prepared, DeployRevision]:
+        prepared = prepare(zip(stacks, owners, strict=True), self._keeper)
+        label = hashlib.sha256(encode(prepared.manifests)).hexdigest()[:12]
+        return prepared, DeployRevision(
+            label=label,
+            source="",
+            stacks=prepared.manifests,
+            principal=principal,
+            adopt=adopt,
+            subject="applied by hand",
+        )
+
+    async def plan(self, request: PlanRequest, caller: Caller) -> PlanView:
+        """What deploying would do. A stack that a source owns is planned as that source's next revision: that is what the
+        edited file will become."""
+        owners = [self._planned_owner(stack, file) for stack, file in zip(request.stacks, request.files, strict=True)]
+        prepared, command = self._deployment(request.stacks, owners, caller.principal, adopt=request.adopt)
+        return plan.make_plan(self._view, self._writer.store.fork(), prepared, command)
+
+    def _planned_owner(self, stack: StackSpec, file: str) -> Owner:
+        present = self._view.stacks.get(stack.name)
+        return present.owner if present is not None and present.owner.source else Owner(file=file)
+
+    async def sync(self, request: SyncRequest, caller: Caller) -> StatusView:
+        await self._sources.sync_now(request.source, approve_prune=request.approve_prune)
+        return await self.status(Empty(), caller)
+
+    # Reading.
+
+    async def events(self, request: EventsRequest, caller: Caller) -> AsyncIterator[EventView]:
+        limit = min(max(request.limit, 1), EVENTS_AT_ONCE)
+        after = request.after
+        index = self._writer.feed.index
+        found = [event for event in self._view.events.values() if event.seq > after]
+        found.sort(key=lambda event: event.seq)
+        while True:
+            for event in found[-limit:]:
+                after = event.seq
+                if request.stack in ("", event.stack):
+                    yield present.event_view(event)
+            if not request.follow:
+                return
+            index = await self._writer.feed.wait_past(index)
+            found = sorted(self._view.events_after(after), key=lambda event: event.seq)
+            limit = EVENTS_AT_ONCE
+
+    async def stacks(self, request: Empty, caller: Caller) -> Stacks:
+        stacks = sorted(self._view.stacks.values(), key=lambda stack: stack.name)
+        return Stacks(items=tuple(present.stack_view(self._view, stack) for stack in stacks))
+
+    async def services(self, request: ListRequest, caller: Caller) -> Services:
+        return self._services(request)
+
+    async def watch(self, request: ListRequest, caller: Caller) -> AsyncIterator[Services]:
+        """The services now, and again whenever one of them looks different: pushed, coalesced while the client is slow."""
+        last: Services | None = None
+        while True:
+            index = self._writer.feed.index
+            services = self._services(request)
+            if last is None or services.items != last.items:
+                yield services
+                last = services
+            await self._writer.feed.wait_past(index)
+
+    def _services(self, request: ListRequest) -> Services:
+        view = self._view
+        items = tuple(present.service_view(view, service) for service in self._select(request))
+        return Services(items=items, index=self._writer.feed.index)
+
+    def _select(self, request: ListRequest) -> list[Service]:
+        if request.service:
+            return [self._service(request.service)]
+        if request.stack and request.stack not in self._view.stacks:
+            raise NotFound("stack.unknown", f'no stack named "{request.stack}"', hint="`stackd stack ls` lists them")
+        services: Iterable[Service] = (
+            self._view.services_of_stack(request.stack) if request.stack else self._view.services.values()
+        )
+        return sorted(services, key=lambda service: service.name)
+
+    def _service(self, name: str) -> Service:
+        service = self._view.service_named(name) or self._view.services.get(name)
+        if service is None:
+            raise NotFound("service.unknown", f'no service named "{name}"', hint="`stackd service ls` lists them")
+        return service
+
+    async def tasks(self, request: ListRequest, caller: Caller) -> Tasks:
+        """Tasks by service and slot, the newest of a slot first."""
+        view = self._view
+        found: list[Task] = [task for service in self._select(request) for task in view.tasks_of_service(service.id)]
+        if not request.history:
+            found = [task for task in found if task.desired <= TaskState.RUNNING]
+        found.sort(key=lambda task: -task.created_at)
+        found.sort(key=lambda task: (self._name(task), task.slot, task.node_id if not task.slot else ""))
+        return Tasks(items=tuple(present.task_view(view, task) for task in found))
+
+    def _name(self, task: Task) -> str:
+        service = self._view.services.get(task.service_id)
+        return service.name if service else ""
+
+    async def inspect(self, request: NameRequest, caller: Caller) -> ServiceDetail:
+        service = self._service(request.name)
+        return ServiceDetail(
+            service=present.service_view(self._view, service),
+            spec=present.spec_json(self._view, service.spec),
+            previous_spec=present.spec_json(self._view, service.previous.spec) if service.previous else None,
+        )
+
+    async def nodes(self, request: Empty, caller: Caller) -> Nodes:
+        nodes = sorted(self._view.nodes.values(), key=lambda node: present.node_name(self._view, node.id))
+        return Nodes(items=tuple(present.node_view(self._view, node, leader=self._identity.node_id) for node in nodes))
+
+    async def logs(self, request: LogsRequest, caller: Caller) -> AsyncIterator[LogLineView]:
+        tasks = self._tasks_for_logs(request.name)
+        async for line in merge_logs(self._view, self._logs, tasks, request):
+            yield line
+
+    def _tasks_for_logs(self, name: str) -> tuple[Task, ...]:
+        """The tasks of a service that have been on a node, or the one task whose id is (or begins with) `name`."""
+        service = self._view.service_named(name) or self._view.services.get(name)
+        if service is not None:
+            return tuple(task for task in self._view.tasks_of_service(service.id) if task.node_id)
+        matches = [task for task in self._view.tasks.values() if task.id.startswith(name)] if len(name) >= 4 else []
+        if len(matches) != 1:
+            raise NotFound("service.unknown", f'no service or task named "{name}"', hint="`stackd service ls` lists them")
+        return (matches[0],)
+
+    # Changing one service by hand.
+
+    async def scale(self, request: ScaleRequest, caller: Caller) -> ServiceView:
+        return await self._change(
+            request.name,
+            ScaleService(name=request.name, replicas=request.replicas, principal=caller.principal, override=request.override),
+        )
+
+    async def update(self, request: UpdateRequest, caller: Caller) -> ServiceView:
+        service = self._service(request.name)
+        row = self._view.specs.get(service.spec)
+        if row is None:
+            raise StackdError("service.spec.missing", f"the spec of {service.name} is not in the state")
+        spec = _changed_spec(row.spec, request)
+        settings = _changed_settings(service.settings, request)
+        if spec == row.spec and settings == service.settings:
+            return present.service_view(self._view, service)
+        if request.force and msgspec.structs.replace(spec, force=row.spec.force) == row.spec:
+            return await self._change(service.name, ForceUpdate(name=service.name, principal=caller.principal))
+        digest = spec_digest(spec)
+        stage = StageContent(specs=(SpecRow(digest=digest, spec=spec),))
+        command = SetSpec(
+            name=service.name, spec=digest, settings=settings, principal=caller.principal, override=request.override
+        )
+        return await self._change(service.name, stage, command)
+
+    async def rollback(self, request: NameRequest, caller: Caller) -> ServiceView:
+        return await self._change(request.name, RollbackService(name=request.name, principal=caller.principal))
+
+    async def _change(self, name: str, *inputs: Input) -> ServiceView:
+        self._service(name)
+        replies = await self._writer.submit_all(inputs)
+        _accepted(replies[-1])
+        return present.service_view(self._view, self._service(name))
+
+    async def remove_service(self, request: NameRequest, caller: Caller) -> Empty:
+        command = RemoveService(name=request.name, principal=caller.principal, override=request.override)
+        _accepted(await self._writer.submit(command))
+        return Empty()
+
+    async def remove_stack(self, request: NameRequest, caller: Caller) -> Empty:
+        command = RemoveStack(name=request.name, principal=caller.principal, override=request.override)
+        _accepted(await self._writer.submit(command))
+        return Empty()
+
+    # Taking everything down.
+
+    async def down(self, request: DownRequest, caller: Caller) -> AsyncIterator[DownProgress]:
+        """Stop following sources, remove all stacks, wait until no task is left, then end the daemon."""
+        await self._sources.stop_sources()
+        if request.remove:
+            async for progress in self._remove_everything(caller):
+                yield progress
+        yield DownProgress(remaining=len(self._view.tasks), done=True)
+        await self._stop()
+
+    async def _remove_everything(self, caller: Caller) -> AsyncIterator[DownProgress]:
+        names = [stack.name for stack in self._view.stacks.values()]
+        if names:
+            await self._writer.submit_all([RemoveStack(name=name, principal=caller.principal, override=True) for name in names])
+        last = -1
+        while self._view.services or self._view.tasks:
+            index = self._writer.feed.index
+            remaining = len(self._view.tasks)
+            if remaining != last:
+                yield DownProgress(remaining=remaining)
+                last = remaining
+            await self._writer.feed.wait_past(index)
+
+
+def _accepted(reply: Reply) -> Applied:
+    """The reply of a command that was carried out; a rejected one becomes the error that the client sees."""
+    match reply:
+        case Applied():
+            return reply
+        case Rejected(code=code, message=message, hint=hint):
+            kind = NotFound if code.endswith(".unknown") else Refused
+            raise kind(code, message, hint=hint or None)
+
+
+def _changed_spec(spec: TaskSpec, request: UpdateRequest) -> TaskSpec:
+    """`spec` with what the request changes; `force` counts up so that equal specs are replaced as well."""
+    container = spec.container
+    if request.image is not None:
+        container = msgspec.structs.replace(container, image=request.image)
+    if request.env_add or request.env_remove:
+        environment = {entry.partition("=")[0]: entry for entry in container.env}
+        for name in request.env_remove:
+            environment.pop(name, None)
+        environment.update((entry.partition("=")[0], entry) for entry in request.env_add)
+        container = msgspec.structs.replace(container, env=tuple(sorted(environment.values())))
+    return msgspec.structs.replace(spec, container=container, force=spec.force + request.force)
+
+
+def _changed_settings(settings: ServiceSettings, request: UpdateRequest) -> ServiceSettings:
+    update = settings.update
+    if request.parallelism is not None:
+        update = msgspec.structs.replace(update, parallelism=request.parallelism)
+    if request.order is not None:
+        try:
+            update = msgspec.structs.replace(update, order=UpdateOrder(request.order))
+        except ValueError:
+            words = ", ".join(order.value for order in UpdateOrder)
+            raise Refused("service.order.bad", f'"{request.order}" is no update order', hint=f"one of: {words}") from None
+    return msgspec.structs.replace(settings, update=update)

@@ -1,0 +1,187 @@
+"""Tells agents what to run and takes in what they report.
+
+One session per node: the agent's `Hello` registers the node, then a complete set of assignments goes out, then increments
+whenever an applied entry touched a task of the node. Increments and reports form their batches by themselves while the
+one before is under way; there are no timers but the heartbeat's. The dispatcher decides nothing and keeps nothing: a
+session that ends for any reason is followed by one that starts over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from itertools import count
+
+from stackd.api.dispatch import FromAgent, FromManager, Goodbye, Hello, LogChunk, Welcome
+from stackd.api.stream import Stream, StreamClosed
+from stackd.base.errors import StackdError, Unavailable
+from stackd.base.ids import NodeId, TaskId
+from stackd.base.time import SECOND, Duration, Instant
+from stackd.engine.inputs import RegisterNode, Rejected
+from stackd.engine.model import Node, NodeState, Task, TaskStatus
+from stackd.engine.store import Changes
+from stackd.engine.view import View
+from stackd.manager.agent_session import AgentSession, HeartbeatFailure
+from stackd.manager.assignments import NodeAssignments, OpenBlob
+from stackd.manager.liveness import Liveness, Submit
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = Duration(5 * SECOND)
+"""How often agents say that they are alive (semantics 16)."""
+
+GRACE_HEARTBEATS = 3
+"""Missing this many in a row means that the node is down."""
+
+HELLO_SECONDS = 10.0
+"""A stream that doesn't say who it is within this is closed."""
+
+STOP_SECONDS = 2.0
+"""How long `stop` waits for the agents to hear the goodbye."""
+
+
+class Dispatcher:
+    """All sessions of this manager. Build it before the first entry is applied and have `notice` told of each."""
+
+    def __init__(
+        self,
+        view: View,
+        submit: Submit,
+        open_blob: OpenBlob,
+        heartbeat: Duration = HEARTBEAT,
+    ) -> None:
+        self._view = view
+        self._submit = submit
+        self._open_blob = open_blob
+        self._heartbeat = heartbeat
+        self._grace_seconds = GRACE_HEARTBEATS * heartbeat / SECOND
+        self._liveness = Liveness(submit, self._grace_seconds)
+        self._sessions: dict[NodeId, AgentSession] = {}
+        self._node_of = {task.id: task.node_id for task in view.tasks.values() if task.node_id}
+        self._serving: set[asyncio.Event] = set()
+        self._numbers = count(1)
+        self._stopping: Goodbye | None = None
+
+    async def run(self) -> None:
+        """Watch over nodes that are out of touch, until cancelled."""
+        known = (status.id for status in self._view.node_statuses.values() if status.state != NodeState.DOWN)
+        self._liveness.expect(node_id for node_id in known if node_id not in self._sessions)
+        await self._liveness.run()
+
+    async def serve(self, stream: Stream[FromAgent, FromManager], *, address: str = "", node: Node | None = None) -> None:
+        """Hold one session until it ends. `node` is what to create if the node is unknown and may join."""
+        over = asyncio.Event()
+        self._serving.add(over)
+        try:
+            hello = await self._hello(stream)
+            await self._attend(hello, stream, address, node)
+        except StackdError as error:
+            log.info("session over: reason=%s", error.message)
+            await _say_goodbye(stream, self._stopping or Goodbye(reason=error.message))
+        except Exception:
+            log.exception("session broke")
+        finally:
+            self._serving.discard(over)
+            over.set()
+            await stream.close()
+
+    def notice(self, changes: Changes) -> None:
+        """An entry was applied: remember which sessions it concerns."""
+        for row in changes.puts:
+            match row:
+                case Task() if row.node_id:
+                    self._node_of[row.id] = row.node_id
+                    self._touch(row.node_id, row.id)
+                case TaskStatus() if node_id := self._node_of.get(row.id):
+                    self._touch(node_id, row.id)
+                case _:
+                    pass
+        for table, key in changes.deletes:
+            if table == "tasks" and (node_id := self._node_of.pop(TaskId(key), None)):
+                self._touch(node_id, TaskId(key))
+
+    async def tail_logs(self, task: Task, *, follow: bool, tail: int, since: Instant) -> AsyncGenerator[LogChunk, None]:
+        """Lines of a task's log from its node; the last chunk has `end`, and `error` if the stream broke. Raises
+        Unavailable if the node has no session."""
+        session = self._sessions.get(task.node_id)
+        if session is None:
+            where = f"node {task.node_id} is not connected" if task.node_id else "the task is not on any node yet"
+            raise Unavailable("manager.logs.unavailable", where)
+        async with aclosing(session.tail(task.id, follow=follow, tail=tail, since=since)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def stop(self, reason: str = "the manager is stopping", leader: str = "") -> None:
+        """End all sessions and open no more; the nodes are not reported as gone."""
+        self._stopping = Goodbye(reason=reason, leader=leader)
+        for session in self._sessions.values():
+            session.end(reason)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                while self._serving:
+                    await next(iter(self._serving)).wait()
+        except TimeoutError:
+            log.info("not every agent heard the goodbye: seconds=%s", STOP_SECONDS)
+
+    async def _hello(self, stream: Stream[FromAgent, FromManager]) -> Hello:
+        if self._stopping:
+            raise StreamClosed(self._stopping.reason)
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                first = await stream.receive()
+        except TimeoutError:
+            raise StackdError("manager.session.no_hello", "the agent does not say who it is") from None
+        if not isinstance(first, Hello):
+            raise StackdError("manager.session.no_hello", "the agent's first message was no hello")
+        return first
+
+    async def _attend(self, hello: Hello, stream: Stream[FromAgent, FromManager], address: str, node: Node | None) -> None:
+        """The session of a node that has said who it is. It takes the place of an older one before anything else, so
+        that whatever still becomes of that one is no verdict on the node."""
+        assignments = NodeAssignments(self._view, hello.node_id, self._open_blob)
+        session = AgentSession(hello.node_id, stream, assignments, self._submit, self._grace_seconds, address)
+        if former := self._sessions.get(hello.node_id):
+            former.end("a newer session of this node has opened")
+        self._sessions[hello.node_id] = session
+        self._liveness.opened(hello.node_id)
+        why: StackdError | None = None
+        try:
+            await self._register(hello, address, node)
+            await session.run(Welcome(session=str(next(self._numbers)), heartbeat_ns=self._heartbeat))
+        except StackdError as error:
+            why = error
+            raise
+        finally:
+            self._forget(session, silent=isinstance(why, HeartbeatFailure))
+
+    async def _register(self, hello: Hello, address: str, node: Node | None) -> None:
+        """Make the node known and READY."""
+        registration = RegisterNode(id=hello.node_id, description=hello.description, address=address, node=node)
+        reply = await self._submit(registration)
+        if isinstance(reply, Rejected):
+            raise StackdError(reply.code, reply.message)
+
+    def _forget(self, session: AgentSession, *, silent: bool) -> None:
+        if self._sessions.get(session.node_id) is not session:
+            return
+        del self._sessions[session.node_id]
+        if self._stopping:
+            return
+        if silent:
+            self._liveness.silent(session.node_id)
+        else:
+            self._liveness.lost(session.node_id, "the node's connection was lost")
+
+    def _touch(self, node_id: NodeId, task_id: TaskId) -> None:
+        if session := self._sessions.get(node_id):
+            session.touch(task_id)
+
+
+async def _say_goodbye(stream: Stream[FromAgent, FromManager], goodbye: Goodbye) -> None:
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await stream.send(goodbye)
+    except (StreamClosed, TimeoutError):
+        pass  # it has gone, or doesn't listen

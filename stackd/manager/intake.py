@@ -1,0 +1,126 @@
+"""Turns loaded stacks into what the writer loop takes: staged content, then one small manifest.
+
+Specs and contents are content-addressed and staged ahead in pieces that fit an entry; what the state already holds is not
+sent again. The manifest flips the whole revision or nothing. Secrets are named by an HMAC under the cluster's key and
+sealed before they leave this module; their plain content is in no input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from stackd.base.ids import BlobDigest, SpecDigest
+from stackd.base.records import encode
+from stackd.engine.inputs import DeployRevision, Input, Rejected, Reply, ServiceManifest, StackManifest, StageContent
+from stackd.engine.model import Blob, Owner, SpecRow
+from stackd.engine.store import View
+from stackd.spec.digest import spec_digest
+from stackd.spec.stack import FileRef, ServiceSpec, StackSpec
+
+STAGE_BYTES = 256 * 1024
+"""Content per staging entry (a single larger blob has one of its own). A piece of this size still fits into one entry
+with the manifest and what the engine decides on it."""
+
+STAGE_ATTEMPTS = 3
+"""Unreferenced content may be collected between staging and deploying; then it is staged again, this often."""
+
+
+class SecretKeeper(Protocol):
+    """What intake needs of the cluster's keys."""
+
+    def name_secret(self, data: bytes) -> BlobDigest: ...
+
+    def seal_blob(self, data: bytes, digest: BlobDigest) -> bytes: ...
+
+
+class Submitter(Protocol):
+    """The writer loop, as intake sees it."""
+
+    @property
+    def view(self) -> View: ...
+
+    async def submit_all(self, inputs: Sequence[Input]) -> tuple[Reply, ...]: ...
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """Stacks ready to deploy: their manifests and all the content these name."""
+
+    manifests: tuple[StackManifest, ...]
+    specs: tuple[SpecRow, ...]
+    blobs: tuple[Blob, ...]
+
+
+def prepare(stacks: Iterable[tuple[StackSpec, Owner]], keeper: SecretKeeper) -> Prepared:
+    """Name, seal and address everything in `stacks`."""
+    manifests: list[StackManifest] = []
+    specs: dict[SpecDigest, SpecRow] = {}
+    blobs: dict[BlobDigest, Blob] = {}
+    for stack, owner in stacks:
+        secrets = _seal(stack, keeper, blobs)
+        for config in stack.configs:
+            blobs[config.digest] = Blob(digest=config.digest, data=config.data)
+        services = tuple(_manifest(service, secrets, specs) for service in stack.services)
+        manifests.append(StackManifest(name=stack.name, owner=owner, services=services))
+    return Prepared(manifests=tuple(manifests), specs=tuple(specs.values()), blobs=tuple(blobs.values()))
+
+
+def _seal(stack: StackSpec, keeper: SecretKeeper, blobs: dict[BlobDigest, Blob]) -> dict[str, BlobDigest]:
+    names: dict[str, BlobDigest] = {}
+    for secret in stack.secrets:
+        digest = names[secret.name] = keeper.name_secret(secret.data)
+        if digest not in blobs:
+            blobs[digest] = Blob(digest=digest, data=keeper.seal_blob(secret.data, digest), sealed=True)
+    return names
+
+
+def _manifest(service: ServiceSpec, secrets: dict[str, BlobDigest], specs: dict[SpecDigest, SpecRow]) -> ServiceManifest:
+    container = service.task.container
+    refs = tuple(_named(ref, secrets) for ref in container.secrets)
+    task = msgspec.structs.replace(service.task, container=msgspec.structs.replace(container, secrets=refs))
+    digest = spec_digest(task)
+    specs[digest] = SpecRow(digest=digest, spec=task)
+    return ServiceManifest(name=service.name, spec=digest, settings=service.settings)
+
+
+def _named(ref: FileRef, secrets: dict[str, BlobDigest]) -> FileRef:
+    return msgspec.structs.replace(ref, digest=secrets[ref.source])
+
+
+def staging(prepared: Prepared, view: View) -> Iterator[StageContent]:
+    """What of the content the state lacks, in pieces that fit an entry."""
+    specs: list[SpecRow] = []
+    blobs: list[Blob] = []
+    size = 0
+    rows: tuple[SpecRow | Blob, ...] = (*prepared.specs, *prepared.blobs)
+    for row in rows:
+        if row.key in (view.specs if isinstance(row, SpecRow) else view.blobs):
+            continue
+        row_size = len(encode(row))
+        if size and size + row_size > STAGE_BYTES:
+            yield StageContent(specs=tuple(specs), blobs=tuple(blobs))
+            specs, blobs, size = [], [], 0
+        size += row_size
+        if isinstance(row, SpecRow):
+            specs.append(row)
+        else:
+            blobs.append(row)
+    if specs or blobs:
+        yield StageContent(specs=tuple(specs), blobs=tuple(blobs))
+
+
+async def deploy(writer: Submitter, prepared: Prepared, command: DeployRevision) -> Reply:
+    """Stage what is missing, then deploy. A small stack is one entry: the last piece travels with the manifest."""
+    reply: Reply
+    for _attempt in range(STAGE_ATTEMPTS):
+        pieces = list(staging(prepared, writer.view))
+        along = pieces[-1:] if pieces and len(encode(pieces[-1])) <= STAGE_BYTES else []
+        for piece in pieces[: len(pieces) - len(along)]:
+            await writer.submit_all((piece,))
+        replies = await writer.submit_all((*along, command))
+        reply = replies[-1]
+        if not (isinstance(reply, Rejected) and reply.code == "deploy.content.missing"):
+            break
+    return reply

@@ -1,0 +1,279 @@
+"""Stored records as public views: names instead of ids, words instead of numbers, secrets by name only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from stackd.api.views import (
+    EventView,
+    NodeView,
+    PortView,
+    RolloutView,
+    ServiceView,
+    SourceView,
+    StackView,
+    StatusView,
+    TaskView,
+    rfc3339,
+)
+from stackd.base.ids import NodeId, RevisionId, SpecDigest
+from stackd.base.time import Instant
+from stackd.engine.explain import service_health
+from stackd.engine.model import Event, Node, NodeState, Revision, RevisionState, Rollout, Service, Source, Stack, Task
+from stackd.engine.store import View
+from stackd.engine.taskstate import TaskState
+from stackd.spec.stack import ServiceMode
+
+_HEALTH_ORDER = ("healthy", "progressing", "degraded", "failed")
+"""From best to worst: the health of many is the worst of them."""
+
+
+def worst(healths: list[str]) -> str:
+    """The health of a whole from that of its parts; nothing at all is healthy."""
+    return max(healths, key=_HEALTH_ORDER.index, default="healthy")
+
+
+def node_name(view: View, node: NodeId) -> str:
+    """A node's host name, its id where that isn't known, "" for none."""
+    status = view.node_statuses.get(node)
+    return (status.description.hostname or node) if status else node
+
+
+def task_view(view: View, task: Task) -> TaskView:
+    service = view.services.get(task.service_id)
+    row = view.specs.get(task.spec)
+    status = view.status_of(task.id)
+    name = service.name if service else task.service_id
+    return TaskView(
+        id=task.id,
+        name=f"{name}.{task.slot or node_name(view, task.node_id)}",
+        service=name,
+        stack=service.stack if service else "",
+        slot=task.slot,
+        node=node_name(view, task.node_id),
+        image=row.spec.container.image if row else "",
+        desired_state=task.desired.word,
+        state=status.state.word,
+        message=status.message,
+        error=status.error,
+        exit_code=status.exit_code,
+        spec_version=task.spec_version,
+        container_id=status.container_id,
+        pid=status.pid,
+        created_at=rfc3339(task.created_at),
+        updated_at=rfc3339(status.at),
+    )
+
+
+def _rollout_view(rollout: Rollout) -> RolloutView:
+    return RolloutView(
+        state=rollout.state.value,
+        message=rollout.message,
+        started_at=rfc3339(rollout.started_at),
+        completed_at=rfc3339(rollout.completed_at),
+        total=rollout.total,
+        done=rollout.done,
+        failed=len(rollout.failed),
+    )
+
+
+def service_view(view: View, service: Service) -> ServiceView:
+    row = view.specs.get(service.spec)
+    running = [
+        task
+        for task in view.tasks_of_service(service.id)
+        if task.desired <= TaskState.RUNNING and view.status_of(task.id).state == TaskState.RUNNING
+    ]
+    health, converged, message = service_health(view, service)
+    rollout = view.rollouts.get(service.id)
+    return ServiceView(
+        id=service.id,
+        name=service.name,
+        stack=service.stack,
+        mode=service.settings.mode.value,
+        image=row.spec.container.image if row else "",
+        replicas=wanted_tasks(view, service),
+        running=len(running),
+        updated=sum(task.spec == service.spec for task in running),
+        converged=converged,
+        health=health,
+        message=message,
+        ports=tuple(
+            PortView(target=port.target, published=port.published, protocol=port.protocol, mode=port.mode.value)
+            for port in (row.spec.ports if row else ())
+        ),
+        version=service.version,
+        spec_version=service.spec_version,
+        spec_digest=service.spec,
+        rollout=_rollout_view(rollout) if rollout else None,
+        frozen=service.frozen,
+        override=service.override,
+        revision=service.revision,
+        created_at=rfc3339(service.created_at),
+        updated_at=rfc3339(service.updated_at),
+    )
+
+
+def wanted_tasks(view: View, service: Service) -> int:
+    """How many tasks the service should run: its replicas, or for a global service the nodes it has a task on."""
+    if service.removing:
+        return 0
+    if service.settings.mode is ServiceMode.REPLICATED:
+        return service.settings.replicas
+    return len({task.node_id for task in view.tasks_of_service(service.id) if task.desired <= TaskState.RUNNING})
+
+
+def spec_json(view: View, digest: SpecDigest) -> Any:
+    """A task spec as plain JSON values; secrets appear by name and digest, as they are stored."""
+    row = view.specs.get(digest)
+    return _as_json(row.spec) if row else None
+
+
+def _as_json(value: Any) -> Any:
+    """Records as objects: their stored form is an array, which nobody wants to read."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _as_json(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, tuple):
+        if value and all(isinstance(one, tuple) and len(one) == 2 for one in value):
+            return {one[0]: one[1] for one in value}
+        return [_as_json(one) for one in value]
+    return value
+
+
+def changed_fields(before: msgspec.Struct | None, after: msgspec.Struct | None) -> list[tuple[str, str, str]]:
+    """The fields in which two records differ, as (path, before, after) with texts; contents of secrets are never in them."""
+    return _differences("", _as_json(before) if before else {}, _as_json(after) if after else {})
+
+
+def _differences(path: str, before: Any, after: Any) -> list[tuple[str, str, str]]:
+    if before == after:
+        return []
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [*before, *(key for key in after if key not in before)]
+        return [
+            difference
+            for key in keys
+            for difference in _differences(f"{path}.{key}" if path else key, before.get(key), after.get(key))
+        ]
+    return [(path, _text(before), _text(after))]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def stack_view(view: View, stack: Stack) -> StackView:
+    services = [service_health(view, service) for service in view.services_of_stack(stack.name)]
+    message = next((message for _, converged, message in services if not converged and message), "")
+    return StackView(
+        name=stack.name,
+        source=stack.owner.source,
+        file=stack.owner.file,
+        revision=revision_label(view, stack.revision),
+        services=len(services),
+        converged=all(converged for _, converged, _ in services),
+        health=worst([health for health, _, _ in services]),
+        sync=_stack_sync(view, stack),
+        message=message,
+        updated_at=rfc3339(stack.updated_at),
+    )
+
+
+def _stack_sync(view: View, stack: Stack) -> str:
+    """Whether the stack is what its source says: `synced`, `out-of-sync` (changed by hand) or `error` (source unreadable)."""
+    if any(service.override for service in view.services_of_stack(stack.name)):
+        return "out-of-sync"
+    status = view.source_statuses.get(stack.owner.source)
+    return "error" if status is not None and status.error else "synced"
+
+
+def revision_label(view: View, revision: RevisionId) -> str:
+    """What a person knows a revision by: the commit, or the digest of a directory's content."""
+    record = view.revisions.get(revision)
+    return record.label if record else ""
+
+
+def source_view(view: View, source: Source) -> SourceView:
+    status = view.source_statuses.get(source.name)
+    revision: Revision | None = view.revisions.get(status.revision) if status else None
+    return SourceView(
+        name=source.name,
+        kind=source.kind.value,
+        location=source.location,
+        ref=source.ref,
+        path=source.path,
+        revision=revision.id if revision else "",
+        label=revision.label if revision else "",
+        state=revision.state.value if revision else "",
+        seen=status.seen if status else "",
+        seen_at=rfc3339(status.at if status else Instant(0)),
+        error=status.error if status else "",
+        error_code=status.error_code if status else "",
+        held_prune=status.held_prune if status else (),
+    )
+
+
+def status_view(view: View, *, leader: str, version: str) -> StatusView:
+    stacks = tuple(stack_view(view, stack) for stack in sorted(view.stacks.values(), key=lambda stack: stack.name))
+    sources = tuple(source_view(view, source) for source in view.sources.values())
+    ready = sum(status.state is NodeState.READY for status in view.node_statuses.values())
+    return StatusView(
+        cluster_id=view.cluster.id if view.cluster else "",
+        version=version,
+        leader=leader,
+        sync=_sync(sources, stacks),
+        health=worst([stack.health for stack in stacks]),
+        converged=all(stack.converged for stack in stacks),
+        sources=sources,
+        stacks=stacks,
+        nodes=len(view.nodes),
+        nodes_ready=ready,
+    )
+
+
+def _sync(sources: tuple[SourceView, ...], stacks: tuple[StackView, ...]) -> str:
+    if any(source.error for source in sources):
+        return "error"
+    if any(not source.seen for source in sources):
+        return "unknown"
+    waiting = any(source.held_prune or source.state == RevisionState.AWAITING_APPROVAL for source in sources)
+    return "out-of-sync" if waiting or any(stack.sync != "synced" for stack in stacks) else "synced"
+
+
+def node_view(view: View, node: Node, *, leader: NodeId) -> NodeView:
+    status = view.node_statuses.get(node.id)
+    description = status.description if status else None
+    return NodeView(
+        id=node.id,
+        hostname=node_name(view, node.id),
+        state=status.state.value if status else NodeState.UNKNOWN.value,
+        availability=node.availability.value,
+        role=node.role.value,
+        manager_status="leader" if node.id == leader else "",
+        self_=node.id == leader,
+        executors=description.executors if description else (),
+        engine_version=description.engine_version if description else "",
+        os=description.os if description else "",
+        arch=description.arch if description else "",
+        cpus=description.resources.nano_cpus / 1e9 if description else 0.0,
+        memory_bytes=description.resources.memory_bytes if description else 0,
+        labels=dict(node.labels),
+        tasks=sum(1 for task in view.tasks_of_node(node.id) if task.desired <= TaskState.RUNNING),
+        message=status.message if status else "",
+    )
+
+
+def event_view(event: Event) -> EventView:
+    return EventView(
+        seq=event.seq,
+        at=rfc3339(event.at),
+        kind=event.kind,
+        subject=event.subject,
+        stack=event.stack,
+        message=event.message,
+        principal=str(event.principal),
+    )
