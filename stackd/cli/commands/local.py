@@ -1,0 +1,164 @@
+"""Commands of this machine: start and end the daemon, version, shell completion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stackd import __version__
+from stackd.api.control import DownRequest
+from stackd.api.locations import default_data_dir, socket_path
+from stackd.base.errors import Unavailable
+from stackd.base.time import Duration
+from stackd.cli.invocation import Invocation, pass_invocation
+from stackd.cli.options import DURATION, example, host_option, output_option
+from stackd.cli.output import document
+from stackd.cli.wording import count
+
+_NO_DAEMON = "api.no_daemon"
+
+_DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the node keeps its state (default: $STACKD_DATA_DIR, else /var/lib/stackd, or ~/.local/share/stackd).",
+)
+_DOCKER_HOST = click.option(
+    "--docker-host", default="", metavar="URL", help="The engine's address (default: $DOCKER_HOST, else its socket)."
+)
+
+
+@click.command(epilog=example("stackd up ./stacks", "stackd up --git https://git.example.org/ops.git --ref main --path stacks"))
+@click.argument("directory", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--git", metavar="URL", help="Follow a git repository instead of a directory.")
+@click.option("--ref", default="", metavar="REF", help="Branch, tag or commit of the repository.")
+@click.option("--path", default="", metavar="PATH", help="Directory inside the repository.")
+@click.option("--interval", type=DURATION, default="30s", show_default=True, help="Time between looks at the repository.")
+@_DATA_DIR
+@click.option(
+    "--executor",
+    type=click.Choice(("auto", "docker", "process")),
+    default="auto",
+    show_default=True,
+    help="What runs tasks; auto takes Docker where an engine answers.",
+)
+@_DOCKER_HOST
+@click.option(
+    "--log-level",
+    type=click.Choice(("debug", "info", "warning", "error")),
+    default="warning",
+    show_default=True,
+    help="What the daemon logs to stderr.",
+)
+@pass_invocation
+@click.pass_context
+def up(
+    ctx: click.Context,
+    invocation: Invocation,
+    directory: Path | None,
+    git: str | None,
+    ref: str,
+    path: str,
+    interval: Duration,
+    data_dir: Path | None,
+    executor: str,
+    docker_host: str,
+    log_level: str,
+) -> None:
+    """Start a node in the foreground and keep it what DIRECTORY or a git repository says.
+
+    Ctrl-C ends the daemon and leaves tasks running; `stackd down` removes them. Without DIRECTORY and --git the node
+    goes on with the sources that it knows.
+    """
+    if directory and git:
+        raise click.UsageError("give either a directory or --git, not both", ctx)
+    if (ref or path) and not git:
+        raise click.UsageError("--ref and --path belong to --git", ctx)
+    from stackd.cli.announcer import Announcer
+    from stackd.daemon import UpOptions, run_up
+
+    options = UpOptions(
+        data_dir=data_dir or default_data_dir(),
+        source_dir=directory,
+        git=git,
+        ref=ref,
+        path=path,
+        interval_ns=interval,
+        executor=executor,
+        docker_host=docker_host,
+        log_level=log_level,
+    )
+    announcer = Announcer(invocation.connect)
+    try:
+        ctx.exit(run_up(options, announcer))
+    finally:
+        announcer.close()
+
+
+@click.command(epilog=example("stackd down", "stackd down --keep-tasks"))
+@_DATA_DIR
+@_DOCKER_HOST
+@click.option("--keep-tasks", is_flag=True, help="Only end the daemon; tasks and state stay.")
+@pass_invocation
+@click.pass_context
+def down(ctx: click.Context, invocation: Invocation, data_dir: Path | None, docker_host: str, keep_tasks: bool) -> None:
+    """Remove every stack and task of this node and end its daemon; also works with no daemon running."""
+    where = data_dir or default_data_dir(invocation.environment)
+    invocation.host = f"unix://{socket_path(where)}"
+    try:
+        _end_daemon(invocation, remove=not keep_tasks)
+    except Unavailable as error:
+        if error.code != _NO_DAEMON or keep_tasks:
+            raise
+        from stackd.cli.announcer import Announcer
+        from stackd.daemon import UpOptions, run_down
+
+        options = UpOptions(data_dir=where, docker_host=docker_host)
+        ctx.exit(run_down(options, Announcer(invocation.connect)))
+
+
+def _end_daemon(invocation: Invocation, *, remove: bool) -> None:
+    with invocation.daemon() as daemon:
+        for progress in daemon.down(DownRequest(remove=remove)):
+            if progress.message:
+                click.echo(progress.message, err=True)
+            elif progress.done:
+                click.echo("The daemon has ended." if not remove else "Everything is down.")
+            else:
+                click.echo(f"{count(progress.remaining, 'task')} left", err=True)
+
+
+@click.command(epilog=example("stackd version", "stackd version --daemon -o json"))
+@click.option("--daemon", "ask_daemon", is_flag=True, help="Also ask the daemon for its version.")
+@output_option("table", "json")
+@host_option
+@pass_invocation
+def version(invocation: Invocation, ask_daemon: bool) -> None:
+    """Show the version of this command, and of the daemon."""
+    facts: dict[str, object] = {"version": __version__}
+    if ask_daemon:
+        with invocation.daemon() as daemon:
+            answer = daemon.version()
+        facts["daemon"] = {"version": answer.version, "data_dir": answer.data_dir, "pid": answer.pid}
+    if invocation.as_json:
+        click.echo(document("Version", facts))
+        return
+    click.echo(f"stackd {__version__}")
+    if ask_daemon:
+        click.echo(f"daemon {answer.version} (pid {answer.pid}, data in {answer.data_dir})")
+
+
+@click.command(
+    epilog=example('eval "$(stackd completion bash)"', "stackd completion fish > ~/.config/fish/completions/stackd.fish")
+)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the completion script of a shell."""
+    from click.shell_completion import get_completion_class
+
+    from stackd.cli.main import COMPLETE_VARIABLE
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # the choice above names only shells that click knows
+    click.echo(kind(ctx.find_root().command, {}, "stackd", COMPLETE_VARIABLE).source())

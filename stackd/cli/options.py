@@ -1,0 +1,115 @@
+"""Options and parameter types that several commands share, so they look and mean the same everywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from stackd.base.time import HOUR, MILLISECOND, MINUTE, SECOND, Duration
+from stackd.cli.invocation import Invocation
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_UNITS = {"ms": MILLISECOND, "s": SECOND, "m": MINUTE, "h": HOUR}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+
+DEFAULT_WAIT = "10m"
+"""How long commands wait for a rollout: longer than nearly every rollout, shorter than a CI job's patience."""
+
+
+class DurationType(click.ParamType[Duration]):
+    """A duration such as `30s`, `1m30s` or `500ms`; a bare 0 is allowed."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Duration:
+        text = str(value)
+        if text == "0":
+            return Duration(0)
+        if not _DURATION.fullmatch(text):
+            self.fail(f"{text!r} is not a duration such as 30s, 1m30s or 500ms", param, ctx)
+        return Duration(round(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))))
+
+
+DURATION = DurationType()
+
+
+def example(*commands: str) -> str:
+    """The end of a command's help: lines to copy."""
+    heading = "Example:" if len(commands) == 1 else "Examples:"
+    return "\n".join(("\b", heading, *(f"  {command}" for command in commands)))
+
+
+def _remember_output(ctx: click.Context, param: click.Parameter, value: str) -> None:
+    ctx.find_object(Invocation).output = value  # type: ignore[union-attr]  # run() always gives the context one
+
+
+def _remember_host(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value:
+        ctx.find_object(Invocation).host = value  # type: ignore[union-attr]  # as above
+
+
+def output_option(*forms: str) -> Callable[[Decorated], Decorated]:
+    """`-o` with these forms, the first as the default. It is read first, so that errors take the same form."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(forms),
+        default=forms[0],
+        show_default=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_remember_output,
+        help="Form of the output.",
+    )
+
+
+def host_option(command: Decorated) -> Decorated:
+    """`--host`, for commands that talk to a daemon; $STACKD_HOST where it isn't given."""
+    return click.option(
+        "--host",
+        metavar="ADDRESS",
+        expose_value=False,
+        callback=_remember_host,
+        help="Daemon to talk to, such as unix:///run/stackd.sock (default: $STACKD_HOST, else this machine's).",
+    )(command)
+
+
+def wait_options(command: Decorated) -> Decorated:
+    """`--detach` and `--timeout`, for commands that start a rollout."""
+    timeout = click.option(
+        "--timeout",
+        type=DURATION,
+        default=DEFAULT_WAIT,
+        show_default=True,
+        help="Stop waiting after this time (exit code 4; the rollout goes on). 0 waits for ever.",
+    )
+    detach = click.option("--detach", is_flag=True, help="Return once the change is stored, without waiting for it.")
+    return detach(timeout(command))
+
+
+def file_options(command: Decorated) -> Decorated:
+    """`-f` and `-n`, for commands that read stack files."""
+    name = click.option("-n", "--name", metavar="NAME", help="Stack name, for a single file without a `name:` of its own.")
+    files = click.option(
+        "-f",
+        "--file",
+        "paths",
+        multiple=True,
+        metavar="PATH",
+        help="Stack file, or directory to search as a source does (repeatable).",
+    )
+    return files(name(command))
+
+
+def override_option(command: Decorated) -> Decorated:
+    """`--override`, for changes by hand to what a source owns."""
+    return click.option(
+        "--override",
+        is_flag=True,
+        help="Change it although a source owns it; shown as drift until the next sync.",
+    )(command)

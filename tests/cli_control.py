@@ -1,0 +1,331 @@
+"""A control service that lives in memory, and builders of what it shows.
+
+It implements `stackd.cli.client.ControlClient`: it keeps what it is given, answers lists from that, and plays back what
+a daemon would push. Unknown names are errors as in the real one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from stackd.api.control import (
+    ApplyRequest,
+    ApplyResponse,
+    DownProgress,
+    DownRequest,
+    EventsRequest,
+    ListRequest,
+    LogsRequest,
+    NameRequest,
+    Nodes,
+    PlanRequest,
+    ScaleRequest,
+    ServiceDetail,
+    Services,
+    Stacks,
+    SyncRequest,
+    Tasks,
+    UpdateRequest,
+    VersionResponse,
+)
+from stackd.api.views import (
+    EventView,
+    LogLineView,
+    NodeView,
+    PlanView,
+    PortView,
+    RolloutView,
+    ServicePlanView,
+    ServiceView,
+    SourceView,
+    StackView,
+    StatusView,
+    TaskView,
+)
+from stackd.base.errors import NotFound, StackdError
+
+SILENCE_SECONDS = 30.0
+"""A bound on how long a silent daemon keeps a test."""
+
+
+def a_service(name: str = "shop_web", **fields: Any) -> ServiceView:
+    """A converged service with three running tasks, but for `fields`."""
+    service = ServiceView(
+        id="k3v5m1q0x8c2z7b4n6a9s1d3f",
+        name=name,
+        stack=name.partition("_")[0],
+        mode="replicated",
+        image="nginx:1.25",
+        replicas=3,
+        running=3,
+        updated=3,
+        converged=True,
+        health="healthy",
+        message="",
+        ports=(),
+        version=7,
+        spec_version=5,
+        spec_digest="0123456789abcdef",
+        rollout=None,
+        frozen="",
+        override=False,
+        revision="r1",
+        created_at="2026-05-01T11:00:00.000Z",
+        updated_at="2026-05-01T11:30:00.000Z",
+    )
+    return msgspec.structs.replace(service, **fields)
+
+
+def a_port(published: int = 8080, target: int = 80, mode: str = "ingress") -> PortView:
+    return PortView(target=target, published=published, protocol="tcp", mode=mode)
+
+
+def a_rollout(state: str, started_at: str = "2026-05-01T11:59:00.000Z", message: str = "") -> RolloutView:
+    over = None if state in ("updating", "rollback_started") else "2026-05-01T11:59:30.000Z"
+    return RolloutView(state=state, message=message, started_at=started_at, completed_at=over, total=3, done=1, failed=1)
+
+
+def a_task(slot: int = 1, **fields: Any) -> TaskView:
+    """A task of shop_web that has been running for five minutes, but for `fields`."""
+    task = TaskView(
+        id=f"{slot}aaaabbbbccccddddeeeeffff",
+        name=f"shop_web.{slot}",
+        service="shop_web",
+        stack="shop",
+        slot=slot,
+        node="east",
+        image="nginx:1.25",
+        desired_state="running",
+        state="running",
+        message="",
+        error="",
+        exit_code=None,
+        spec_version=5,
+        container_id="c0ffee",
+        pid=4242,
+        created_at="2026-05-01T11:55:00.000Z",
+        updated_at="2026-05-01T11:55:00.000Z",
+    )
+    return msgspec.structs.replace(task, **fields)
+
+
+def a_stack(name: str = "shop", **fields: Any) -> StackView:
+    stack = StackView(
+        name=name,
+        source="main",
+        file="shop/stack.yaml",
+        revision="8c0d2e1f9a7b6c5d",
+        services=2,
+        converged=True,
+        health="healthy",
+        sync="synced",
+        message="",
+        updated_at="2026-05-01T11:30:00.000Z",
+    )
+    return msgspec.structs.replace(stack, **fields)
+
+
+def a_source(**fields: Any) -> SourceView:
+    source = SourceView(
+        name="main",
+        kind="git",
+        location="https://git.example.org/ops.git",
+        ref="main",
+        path="stacks",
+        revision="r1",
+        label="8c0d2e1f9a7b6c5d",
+        state="converged",
+        seen="8c0d2e1f9a7b6c5d",
+        seen_at="2026-05-01T11:59:50.000Z",
+        error="",
+        error_code="",
+        held_prune=(),
+    )
+    return msgspec.structs.replace(source, **fields)
+
+
+def a_status(**fields: Any) -> StatusView:
+    status = StatusView(
+        cluster_id="c1uster",
+        version="0.1.0",
+        leader="east",
+        sync="synced",
+        health="healthy",
+        converged=True,
+        sources=(a_source(),),
+        stacks=(a_stack(),),
+        nodes=1,
+        nodes_ready=1,
+    )
+    return msgspec.structs.replace(status, **fields)
+
+
+def a_node(**fields: Any) -> NodeView:
+    node = NodeView(
+        id="n0de5m1q0x8c2z7b4n6a9s1d3",
+        hostname="east",
+        state="ready",
+        availability="active",
+        role="manager",
+        manager_status="leader",
+        self_=True,
+        executors=("docker", "process"),
+        engine_version="20.10.24",
+        os="linux",
+        arch="x86_64",
+        cpus=2.0,
+        memory_bytes=8 * 1024**3,
+        labels={"disk": "ssd"},
+        tasks=3,
+        message="",
+    )
+    return msgspec.structs.replace(node, **fields)
+
+
+def a_service_plan(name: str = "shop_web", action: str = "update", **fields: Any) -> ServicePlanView:
+    plan = ServicePlanView(
+        name=name,
+        stack=name.partition("_")[0],
+        action=action,
+        changes=(),
+        steps=(),
+        replaced=0,
+        created=0,
+        removed=0,
+        lowest_running=3,
+        wanted=3,
+        duration_seconds=0.0,
+        placement={},
+    )
+    return msgspec.structs.replace(plan, **fields)
+
+
+def a_plan(*services: ServicePlanView, **fields: Any) -> PlanView:
+    changes = any(service.action != "unchanged" for service in services)
+    return msgspec.structs.replace(PlanView(base_version=42, changes=changes, services=services, prune=()), **fields)
+
+
+class MemoryControl:
+    """Answers from its attributes; `requests` is everything that was asked, in order.
+
+    `pushed` is what `watch` sends, one snapshot after the other. `silent` makes it say nothing more after the last one,
+    until it is closed; otherwise the stream ends."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.service_list: Sequence[ServiceView] = ()
+        self.pushed: Sequence[Sequence[ServiceView]] = ()
+        self.task_list: Sequence[TaskView] = ()
+        self.stack_list: Sequence[StackView] = ()
+        self.node_list: Sequence[NodeView] = ()
+        self.event_list: Sequence[EventView] = ()
+        self.log_lines: Sequence[LogLineView] = ()
+        self.planned = a_plan()
+        self.state = a_status()
+        self.apply_response = ApplyResponse(revision="r2", changed=True, services=())
+        self.down_progress: Sequence[DownProgress] = ()
+        self.failure: StackdError | None = None
+        self.hosts: list[str] = []
+        self.silent = False
+        self._ended = threading.Event()
+
+    def connect(self, host: str) -> MemoryControl:
+        self.hosts.append(host)
+        return self
+
+    def close(self) -> None:
+        self._ended.set()
+
+    def _asked(self, request: Any) -> None:
+        self.requests.append(request)
+        if self.failure is not None:
+            raise self.failure
+
+    def version(self) -> VersionResponse:
+        self._asked("version")
+        return VersionResponse(version="0.1.0", data_dir="/var/lib/stackd", pid=77)
+
+    def status(self) -> StatusView:
+        self._asked("status")
+        return self.state
+
+    def apply(self, request: ApplyRequest) -> ApplyResponse:
+        self._asked(request)
+        return self.apply_response
+
+    def plan(self, request: PlanRequest) -> PlanView:
+        self._asked(request)
+        return self.planned
+
+    def sync(self, request: SyncRequest) -> StatusView:
+        self._asked(request)
+        return self.state
+
+    def events(self, request: EventsRequest) -> Iterator[EventView]:
+        self._asked(request)
+        yield from self.event_list
+
+    def stacks(self) -> Stacks:
+        self._asked("stacks")
+        return Stacks(items=tuple(self.stack_list))
+
+    def services(self, request: ListRequest) -> Services:
+        self._asked(request)
+        found = [service for service in self.service_list if request.stack in ("", service.stack)]
+        return Services(items=tuple(found), index=1)
+
+    def watch(self, request: ListRequest) -> Iterator[Services]:
+        self._asked(request)
+        for snapshot in self.pushed:
+            yield Services(items=tuple(snapshot))
+        if self.silent:
+            self._ended.wait(SILENCE_SECONDS)
+
+    def tasks(self, request: ListRequest) -> Tasks:
+        self._asked(request)
+        found = [task for task in self.task_list if request.service in ("", task.service)]
+        return Tasks(items=tuple(task for task in found if request.history or task.desired_state == "running"))
+
+    def inspect(self, request: NameRequest) -> ServiceDetail:
+        self._asked(request)
+        return ServiceDetail(service=self._service(request.name), spec={"container": {"image": "nginx:1.25", "env": []}})
+
+    def scale(self, request: ScaleRequest) -> ServiceView:
+        self._asked(request)
+        return self._service(request.name)
+
+    def update(self, request: UpdateRequest) -> ServiceView:
+        self._asked(request)
+        return self._service(request.name)
+
+    def rollback(self, request: NameRequest) -> ServiceView:
+        self._asked(request)
+        return self._service(request.name)
+
+    def remove_service(self, request: NameRequest) -> None:
+        self._asked(request)
+        self._service(request.name)
+
+    def remove_stack(self, request: NameRequest) -> None:
+        self._asked(request)
+
+    def nodes(self) -> Nodes:
+        self._asked("nodes")
+        return Nodes(items=tuple(self.node_list))
+
+    def logs(self, request: LogsRequest) -> Iterator[LogLineView]:
+        self._asked(request)
+        yield from self.log_lines
+
+    def down(self, request: DownRequest) -> Iterator[DownProgress]:
+        self._asked(request)
+        yield from self.down_progress
+
+    def _service(self, name: str) -> ServiceView:
+        for service in self.service_list:
+            if service.name == name:
+                return service
+        raise NotFound("service.unknown", f'no service named "{name}"')
