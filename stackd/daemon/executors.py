@@ -1,0 +1,72 @@
+"""Which executor a node gets: asked for, remembered, or found by looking once for a Docker engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+
+from stackd.agent.executor.base import Executor
+from stackd.base.errors import Refused
+from stackd.daemon.identity import Identity
+from stackd.daemon.options import UpOptions
+
+log = logging.getLogger(__name__)
+
+DOCKER = "docker"
+PROCESS = "process"
+AUTO = "auto"
+_USUAL_SOCKET = "/var/run/docker.sock"
+
+
+def docker_host(options: UpOptions) -> str:
+    """Where the engine is: as asked, else $DOCKER_HOST, else its usual socket."""
+    return options.docker_host or os.environ.get("DOCKER_HOST", "") or f"unix://{_USUAL_SOCKET}"
+
+
+def choose_executor(options: UpOptions, identity: Identity | None, tasks_known: bool) -> str:
+    """The kind of executor. "auto" is decided once and remembered, so that an engine that is down at a later start does
+    not make the node forget its containers. Raises Refused("daemon.executor.changed") while tasks of the other kind may run."""
+    if identity is None:
+        return _look(options) if options.executor == AUTO else options.executor
+    if options.executor in (AUTO, identity.executor):
+        return identity.executor
+    if tasks_known:
+        raise Refused(
+            "daemon.executor.changed",
+            f"this node runs tasks with the {identity.executor} executor",
+            hint=f"run `stackd down` first, or start it with --executor {identity.executor}",
+        )
+    return options.executor
+
+
+def _look(options: UpOptions) -> str:
+    """Docker if an engine is asked for by name or its socket is there and ours to use; else processes."""
+    if options.docker_host:
+        return DOCKER
+    host = docker_host(options)
+    if not host.startswith("unix://"):
+        return DOCKER
+    path = host.removeprefix("unix://")
+    try:
+        usable = stat.S_ISSOCK(os.stat(path).st_mode) and os.access(path, os.R_OK | os.W_OK)
+    except OSError:
+        usable = False
+    return DOCKER if usable and _answers(host) else PROCESS
+
+
+def _answers(host: str) -> bool:
+    from stackd.agent.executor.docker import ping
+
+    return ping(host)
+
+
+def build_executor(kind: str, options: UpOptions) -> Executor:
+    """The adapter itself; its library is imported only here."""
+    if kind == DOCKER:
+        from stackd.agent.executor.docker import DockerExecutor
+
+        return DockerExecutor(docker_host(options), options.data_dir / "docker")
+    from stackd.agent.executor.process import ProcessExecutor
+
+    return ProcessExecutor(options.data_dir / "process")

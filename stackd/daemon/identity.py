@@ -1,0 +1,59 @@
+"""Who this node is: written once, when its data directory is first used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from stackd.base.errors import StackdError
+from stackd.base.ids import Entropy, NodeId, new_id
+
+_NAME = "node.json"
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """`executor` is what "auto" was decided to be: a node doesn't change it while tasks of the other kind may run."""
+
+    node_id: NodeId
+    cluster_id: str
+    executor: str
+
+
+def load_identity(data_dir: Path) -> Identity | None:
+    """The node's identity, None in a new directory. Raises StackdError("daemon.identity.damaged")."""
+    path = data_dir / _NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Identity)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as exc:
+        raise StackdError(
+            "daemon.identity.damaged",
+            f"{path} does not say who this node is: {exc}",
+            hint="put the file back from a backup; it is written only once",
+        ) from exc
+
+
+def create_identity(data_dir: Path, executor: str, entropy: Entropy) -> Identity:
+    """Name a new node of a new cluster, durably."""
+    identity = Identity(node_id=NodeId(new_id(entropy)), cluster_id=new_id(entropy), executor=executor)
+    save_identity(data_dir, identity)
+    return identity
+
+
+def save_identity(data_dir: Path, identity: Identity) -> None:
+    """Replace the file atomically and durably."""
+    path = data_dir / _NAME
+    fresh = path.with_suffix(".new")
+    with fresh.open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    descriptor = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

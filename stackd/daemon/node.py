@@ -1,0 +1,237 @@
+"""One node in one process: consensus, writer, dispatcher, agent, API and sources, wired and run until told to stop.
+
+Parts depend on each other through protocols only; this is where they meet. The order of starting is the order of need:
+the state first, then who decides on it, then who acts, then who may ask. When any part fails for good, all end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from stackd import __version__
+from stackd.agent.executor.base import Executor
+from stackd.agent.session import Agent
+from stackd.agent.taskfiles import TaskFiles
+from stackd.api.control import Caller, DownRequest
+from stackd.api.dispatch import FromAgent, FromManager
+from stackd.api.locations import socket_path
+from stackd.api.server import serve_unix
+from stackd.api.stream import Stream, memory_pair
+from stackd.base.errors import Unavailable
+from stackd.base.time import SECOND, Duration
+from stackd.daemon.clock import SystemClock
+from stackd.daemon.executors import build_executor, choose_executor
+from stackd.daemon.identity import Identity, create_identity, load_identity, save_identity
+from stackd.daemon.options import Observer, UpOptions
+from stackd.daemon.sources import open_sources
+from stackd.engine.inputs import RegisterNode
+from stackd.engine.model import Node as NodeRecord
+from stackd.engine.model import NodeDescription, Principal, PrincipalKind, Role
+from stackd.engine.store import Store
+from stackd.gitops.runner import Sources
+from stackd.manager.control import Control
+from stackd.manager.control import Identity as ManagerIdentity
+from stackd.manager.dispatcher import Dispatcher
+from stackd.manager.writer import Writer
+from stackd.raft.directory import DirectoryLock, is_created, open_directory
+from stackd.raft.frame import Identity as LogIdentity
+from stackd.raft.single import SingleMember
+from stackd.security.keys import Purpose, RootKey, create_key, load_key
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = Duration(5 * SECOND)
+"""SwarmKit's period (semantics section 16)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What must be there before anything runs: who we are, our keys, the log, the state in it."""
+
+    identity: Identity
+    key: RootKey
+    member: SingleMember
+    store: Store
+
+
+async def _lay_foundation(options: UpOptions, tasks: TaskFiles) -> Foundation:
+    """Open the data directory, or fill a new one. Raises StackdError; a directory that can't be used is left as it was.
+    The caller holds the directory's lock."""
+    data_dir = options.data_dir
+    identity = _identity(options, tasks_known=bool(tasks.load()))
+    key_path, log_path = data_dir / "key", data_dir / "raft"
+    key = load_key(key_path) if key_path.exists() or is_created(log_path) else create_key(key_path)
+    sealer = key.sealer(Purpose.LOG)
+    directory = open_directory(log_path, sealer, LogIdentity(identity.cluster_id, identity.node_id))
+    member = SingleMember(directory.disk, sealer, directory.identity)
+    snapshot = await member.start()
+    store = Store() if snapshot is None else Store.restore(snapshot)
+    return Foundation(identity, key, member, store)
+
+
+def _identity(options: UpOptions, *, tasks_known: bool) -> Identity:
+    """The node's identity, made or brought up to date."""
+    known = load_identity(options.data_dir)
+    executor = choose_executor(options, known, tasks_known=tasks_known)
+    if known is None:
+        return create_identity(options.data_dir, executor, random.SystemRandom())
+    if known.executor != executor:
+        known = Identity(node_id=known.node_id, cluster_id=known.cluster_id, executor=executor)
+        save_identity(options.data_dir, known)
+    return known
+
+
+class Node:
+    """A running node. `stop()` ends `run()`; tasks keep running."""
+
+    def __init__(self, options: UpOptions, foundation: Foundation, executor: Executor, tasks: TaskFiles) -> None:
+        self._options = options
+        self._foundation = foundation
+        self._executor = executor
+        self._stopping = asyncio.Event()
+        clock = SystemClock()
+        entropy = random.SystemRandom()
+        self.writer = Writer(foundation.store, foundation.member, clock, entropy)
+        self._dispatcher = Dispatcher(self.writer.view, self.writer.submit, foundation.key.open_blob, HEARTBEAT)
+        self.writer.listen(self._dispatcher.notice)
+        self._sources = Sources(())
+        self._agent = Agent(foundation.identity.node_id, executor, self._connect, tasks, clock, entropy)
+        self._sessions: asyncio.TaskGroup | None = None
+        self.control = Control(
+            identity=ManagerIdentity(
+                node_id=foundation.identity.node_id,
+                version=__version__,
+                data_dir=str(options.data_dir),
+                pid=os.getpid(),
+            ),
+            writer=self.writer,
+            keeper=foundation.key,
+            sources=self,
+            logs=self._dispatcher,
+            stop=self.stop,
+        )
+
+    async def stop(self) -> None:
+        """End the node; tasks go on."""
+        self.stop_soon()
+
+    def stop_soon(self) -> None:
+        """The same, from a signal's handler."""
+        self._stopping.set()
+
+    async def sync_now(self, source: str, *, approve_prune: bool) -> None:
+        """See `manager.control.SourceControl`."""
+        await self._sources.sync_now(source, approve_prune=approve_prune)
+
+    async def stop_sources(self) -> None:
+        """See `manager.control.SourceControl`."""
+        await self._sources.stop()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Everything but the API and the sources runs inside this block."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._sessions = group
+                parts = [group.create_task(self.writer.run(), name="writer")]
+                await self.writer.wait_ready()
+                await self._register()
+                parts.append(group.create_task(self._dispatcher.run(), name="dispatcher"))
+                parts.append(group.create_task(self._agent.run(), name="agent"))
+                yield
+                self._stopping.set()
+                await self._dispatcher.stop()
+                for part in parts:
+                    part.cancel()
+        finally:
+            await self._foundation.member.close()
+
+    async def _register(self) -> None:
+        """The first manager of a cluster makes its own node record."""
+        node_id = self._foundation.identity.node_id
+        if node_id in self.writer.view.nodes:
+            return
+        record = NodeRecord(id=node_id, created_at=self.writer.view.now, role=Role.MANAGER)
+        description = NodeDescription(hostname=os.uname().nodename)
+        await self.writer.submit(RegisterNode(id=node_id, description=description, node=record))
+
+    async def _connect(self) -> Stream[FromManager, FromAgent]:
+        """The local agent reaches its dispatcher without a socket."""
+        if self._sessions is None or self._stopping.is_set():
+            raise Unavailable("daemon.stopping", "the daemon is stopping")
+        ours, theirs = memory_pair()
+        self._sessions.create_task(self._dispatcher.serve(theirs), name="session")
+        return ours
+
+    async def serve(self, observer: Observer | None) -> None:
+        """Answer clients and follow sources until stopped."""
+        self._sources = await open_sources(self._options, self.writer, self._foundation.key)
+        path = socket_path(self._options.data_dir)
+        async with serve_unix(path, self.control, _local_caller):
+            if observer is not None:
+                observer.ready(path, self._executor.name)
+            async with asyncio.TaskGroup() as group:
+                following = group.create_task(self._sources.run(), name="sources")
+                await self._stopping.wait()
+                following.cancel()
+
+
+def _local_caller(uid: int) -> Caller:
+    return Caller(principal=Principal(kind=PrincipalKind.LOCAL_USER, name=str(uid)))
+
+
+@asynccontextmanager
+async def _node(options: UpOptions) -> AsyncIterator[Node]:
+    """A node that runs inside the block; the data directory is ours alone as long."""
+    lock = DirectoryLock.acquire(options.data_dir)
+    try:
+        tasks = TaskFiles(options.data_dir / "agent")
+        foundation = await _lay_foundation(options, tasks)
+        node = Node(options, foundation, build_executor(foundation.identity.executor, options), tasks)
+        async with node.running():
+            yield node
+    finally:
+        lock.release()
+
+
+async def _run(options: UpOptions, observer: Observer | None) -> int:
+    async with _node(options) as node:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, node.stop_soon)
+        await node.serve(observer)
+    return 0
+
+
+async def _run_down(options: UpOptions, observer: Observer | None) -> int:
+    async with _node(options) as node:
+        async for progress in node.control.down(DownRequest(remove=True), _local_caller(os.geteuid())):
+            if observer is not None and not progress.done:
+                observer.note(f"{progress.remaining} tasks left")
+    return 0
+
+
+def run_node(options: UpOptions, observer: Observer | None) -> int:
+    """`stackd.daemon.run_up`."""
+    _set_up_logging(options)
+    return asyncio.run(_run(options, observer))
+
+
+def run_node_down(options: UpOptions, observer: Observer | None) -> int:
+    """`stackd.daemon.run_down`."""
+    _set_up_logging(options)
+    return asyncio.run(_run_down(options, observer))
+
+
+def _set_up_logging(options: UpOptions) -> None:
+    logging.basicConfig(
+        level=options.log_level.upper(),
+        format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s",
+    )

@@ -1,0 +1,108 @@
+"""The sources a node follows: what `up` named, else what the cluster knows; and how they reach the writer loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from stackd.base.errors import Refused
+from stackd.daemon.options import UpOptions
+from stackd.engine.inputs import DeployRevision, PutSource, Rejected, Reply, ReportSource
+from stackd.engine.model import SYSTEM, Owner, Principal, PrincipalKind, Source, SourceKind
+from stackd.gitops.runner import Origin, SourceRunner, Sources
+from stackd.gitops.snapshot import SourceSnapshot
+from stackd.gitops.source_git import GitLocation, GitSource
+from stackd.manager.intake import deploy, prepare
+from stackd.manager.writer import Writer
+from stackd.security.keys import RootKey
+
+MAIN = "main"
+"""The name of the source that `stackd up` follows. Pointed elsewhere it is still the same source: stacks of one name go
+on, and what the new place lacks is pruned under the usual safety rules."""
+
+
+class Proposals:
+    """Implements `gitops.runner.Deployer`: a snapshot becomes one revision."""
+
+    def __init__(self, writer: Writer, key: RootKey) -> None:
+        self._writer = writer
+        self._key = key
+
+    def owned_stacks(self, source: str) -> Collection[str]:
+        return [stack.name for stack in self._writer.view.stacks.values() if stack.owner.source == source]
+
+    async def deploy(self, source: str, snapshot: SourceSnapshot, prune: tuple[str, ...]) -> Reply:
+        owned = ((stack.spec, Owner(source=source, file=stack.file)) for stack in snapshot.stacks)
+        prepared = prepare(owned, self._key)
+        command = DeployRevision(
+            label=snapshot.label,
+            source=source,
+            stacks=prepared.manifests,
+            principal=Principal(kind=PrincipalKind.SOURCE, name=source),
+            prune=prune,
+            author=snapshot.author,
+            subject=snapshot.subject,
+        )
+        return await deploy(self._writer, prepared, command)
+
+    async def report(self, report: ReportSource) -> None:
+        await self._writer.submit(report)
+
+
+def asked_source(options: UpOptions) -> Source | None:
+    """The source that the command line names, if it does."""
+    if options.git is not None:
+        return Source(
+            name=MAIN,
+            kind=SourceKind.GIT,
+            location=options.git,
+            ref=options.ref,
+            path=options.path,
+            interval_ns=options.interval_ns,
+        )
+    if options.source_dir is not None:
+        return Source(name=MAIN, kind=SourceKind.DIRECTORY, location=os.path.abspath(options.source_dir))
+    return None
+
+
+async def open_sources(options: UpOptions, writer: Writer, key: RootKey) -> Sources:
+    """The runners of all sources, after recording the one that was asked for. Raises StackdError for one that can't be
+    followed at all (a bad address)."""
+    asked = asked_source(options)
+    known = {source.name: source for source in writer.view.sources.values()}
+    if asked is not None:
+        known[asked.name] = asked
+    proposals = Proposals(writer, key)
+    runners = [SourceRunner(source.name, _origin(source, options, key), proposals) for source in known.values()]
+    if asked is not None:
+        await _record(asked, writer)
+    return Sources(runners)
+
+
+async def _record(source: Source, writer: Writer) -> None:
+    match await writer.submit(PutSource(source=source, principal=SYSTEM)):
+        case Rejected(code=code, message=message, hint=hint):
+            raise Refused(code, message, hint=hint or None)
+        case _:
+            pass
+
+
+def _origin(source: Source, options: UpOptions, key: RootKey) -> Origin:
+    if source.kind is SourceKind.GIT:
+        location = GitLocation(
+            url=source.location,
+            ref=source.ref,
+            path=source.path,
+            interval_ns=source.interval_ns or options.interval_ns,
+            allow_local=True,
+        )
+        return GitSource(location, home=options.data_dir / "git" / source.name, environment=os.environ)
+    from stackd.gitops.source_dir import DirectorySource  # watchdog, which a git source doesn't need
+
+    return DirectorySource(
+        Path(source.location),
+        environment=os.environ,
+        key=key.name_secret(b"labels of directory sources").encode(),
+        exclude=(options.data_dir,),
+    )

@@ -1,0 +1,155 @@
+"""Builders for tests of the stack-file loader: a file from a few lines, and what is wrong with one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from textwrap import dedent
+
+from stackd.base.errors import Problem, SpecErrors
+from stackd.spec.files import DictFiles
+from stackd.spec.load import LoadedStack, load_stack
+from stackd.spec.nodes import Mapping as MappingNode
+from stackd.spec.nodes import Node, Scalar, Sequence
+from stackd.spec.stack import ServiceSpec
+
+FILE = "shop/stack.yaml"
+SIDE_FILES = {"site.conf": b"listen 80;\n", "password": b"hush", "app.env": b"COLOUR=blue\n# a comment\nHOME\nNOWHERE\n"}
+ENVIRONMENT = {"HOME": "/home/ann", "TAG": "1.4", "EMPTY": ""}
+
+EVERY_KEY = """\
+version: "3.8"
+name: shop
+x-defaults: &defaults
+  stop_grace_period: 20s
+  labels: {team: web}
+services:
+  web:
+    <<: *defaults
+    image: registry.example.com/shop/web:${TAG:-latest}
+    entrypoint: ["/entry"]
+    command: serve --name "the shop"
+    environment:
+      LEVEL: info
+      WORKERS: 4
+      HOME:
+    env_file: [app.env]
+    working_dir: /srv
+    user: "1000:1000"
+    hostname: shop
+    ports:
+      - 8080:80
+      - target: 53
+        published: 5353
+        protocol: udp
+        mode: host
+    volumes:
+      - data:/var/lib/data
+      - ./html:/srv/html:ro
+      - /cache
+      - type: tmpfs
+        target: /tmp
+        tmpfs: {size: 64M}
+    configs:
+      - site
+      - {source: site, target: /etc/site.conf, mode: 0440, uid: "7", gid: "8"}
+    secrets: [password]
+    healthcheck:
+      test: [CMD, curl, -f, "http://localhost"]
+      interval: 1m30s
+      timeout: 5s
+      start_period: 10s
+      retries: 3
+    stop_signal: SIGQUIT
+    networks: [default]
+    deploy:
+      mode: replicated
+      replicas: 1
+      labels: [tier=front, public]
+      update_config:
+        parallelism: 2
+        delay: 5s
+        failure_action: rollback
+        monitor: 30s
+        max_failure_ratio: 0.2
+        order: stop-first
+      rollback_config: {parallelism: 0, failure_action: continue}
+      restart_policy: {condition: on-failure, delay: 1s, max_attempts: 3, window: 1m}
+      resources:
+        limits: {cpus: "0.5", memory: 64M, pids: 100}
+        reservations: {cpus: 0.25, memory: 32M}
+      placement:
+        constraints: [node.role==manager]
+  agent:
+    image: agent
+    restart: on-failure:2
+    deploy: {mode: global}
+networks: {default: }
+volumes:
+  data: {driver: local, driver_opts: {type: nfs}, labels: {keep: "yes"}}
+configs:
+  site: {file: site.conf}
+secrets:
+  password: {file: ./password}
+"""
+
+
+def load(
+    text: str | bytes,
+    *,
+    file: str = FILE,
+    name: str | None = None,
+    files: Mapping[str, bytes] = SIDE_FILES,
+    directory: str | None = "/srv/shop",
+    environment: Mapping[str, str] = ENVIRONMENT,
+) -> LoadedStack:
+    """The stack that `text` means; lines may be indented as the test is."""
+    data = text if isinstance(text, bytes) else dedent(text).encode()
+    return load_stack(data, file=file, name=name, files=DictFiles(files, directory=directory), environment=environment)
+
+
+def problems_of(text: str | bytes, **options: object) -> tuple[Problem, ...]:
+    """Everything that is wrong with the file; () if it is right."""
+    try:
+        load(text, **options)  # type: ignore[arg-type]
+    except SpecErrors as error:
+        return error.problems
+    return ()
+
+
+def problem_of(text: str | bytes, **options: object) -> Problem:
+    """The only thing that is wrong with the file."""
+    found = problems_of(text, **options)
+    assert len(found) == 1, [f"{problem.position}: {problem.code}: {problem.message}" for problem in found]
+    return found[0]
+
+
+def a_service(settings: str = "", **options: object) -> ServiceSpec:
+    """The service `web` of a file where it has an image and `settings`."""
+    loaded = load(service_file(settings), **options)  # type: ignore[arg-type]
+    return next(service for service in loaded.spec.services if service.name == "web")
+
+
+def service_file(settings: str = "", rest: str = "") -> str:
+    """A file with one service, `web`, that has an image and `settings`, and further sections `rest`."""
+    lines = ["services:", "  web:", "    image: nginx"]
+    lines += [f"    {line}" for line in dedent(settings).strip("\n").splitlines()]
+    return "\n".join([*lines, dedent(rest)]) + "\n"
+
+
+def as_yaml(document: object) -> bytes:
+    """A document as YAML: JSON is a part of it."""
+    return json.dumps(document).encode()
+
+
+def plain(node: Node) -> object:
+    """A tree as plain data, for a validator that knows no places."""
+    match node:
+        case MappingNode():
+            return {name: plain(entry.value) for name, entry in node.entries.items()}
+        case Sequence():
+            return [plain(item) for item in node.items]
+        case Scalar():
+            return node.value
+        case _:
+            raise AssertionError(node)
