@@ -5,7 +5,8 @@ Everything here is about what one node can do, or what can't be meant; whether a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from stackd.spec.document import Said, ServiceDocument, StackDocument
 from stackd.spec.problems import Problems
@@ -30,23 +31,21 @@ class _Checker:
     def check_ports(self, services: Iterable[ServiceDocument]) -> None:
         """No two may listen on one port. Host-mode ports of different services may be equal: their tasks then run on
         different nodes (semantics section 27)."""
-        taken: dict[tuple[int, str], list[tuple[ServiceDocument, Said[Port]]]] = {}
+        taken: dict[tuple[int, str, str], _Listeners] = {}
         for service in services:
             for said in service.ports:
                 port = said.value
                 if not port.published:
                     continue
-                others = taken.setdefault((port.published, port.protocol), [])
-                for other, earlier in others:
-                    if _overlap(port, earlier.value) and (other is service or not _both_in_host_mode(port, earlier.value)):
-                        self._duplicate_port(
-                            said, earlier, "this service" if other is service else f'the service "{other.name}"'
-                        )
-                        break
-                others.append((service, said))
+                earlier = _earlier(taken, service, port)
+                if earlier is not None:
+                    self._duplicate_port(service, said, earlier)
+                for address in {_ANYONE, port.host_ip}:
+                    taken.setdefault((port.published, port.protocol, address), _Listeners()).add(service, said)
 
-    def _duplicate_port(self, said: Said[Port], earlier: Said[Port], owner: str) -> None:
-        where = self._sources.position(earlier.path)
+    def _duplicate_port(self, service: ServiceDocument, said: Said[Port], earlier: _Listener) -> None:
+        owner = "this service" if earlier.service is service else f'the service "{earlier.service.name}"'
+        where = self._sources.position(earlier.said.path)
         line = f" in line {where.line}" if where else ""
         message = f"{said.path}: port {said.value.published}/{said.value.protocol} is already published by {owner}{line}"
         self._problems.error("spec.port.duplicate", message, self._sources.position(said.path), "publish another port")
@@ -87,10 +86,43 @@ class _Checker:
             seen.setdefault(target, path)
 
 
-def _overlap(one: Port, other: Port) -> bool:
-    """Whether two listeners on one port exclude each other: one of them takes all addresses, or both take the same."""
-    return not one.host_ip or not other.host_ip or one.host_ip == other.host_ip
+_ANYONE = "*"
+"""Beside the listeners on each address, all listeners on a port: a new one on all addresses excludes them."""
 
 
-def _both_in_host_mode(one: Port, other: Port) -> bool:
-    return one.mode is PublishMode.HOST and other.mode is PublishMode.HOST
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    service: ServiceDocument
+    said: Said[Port]
+
+
+@dataclass(slots=True)
+class _Listeners:
+    """Who listens on one port of one address: the first of all, the first in ingress mode, the first of each service."""
+
+    first: _Listener | None = None
+    ingress: _Listener | None = None
+    of_service: dict[str, _Listener] = field(default_factory=dict)
+
+    def add(self, service: ServiceDocument, said: Said[Port]) -> None:
+        listener = _Listener(service, said)
+        self.first = self.first or listener
+        if said.value.mode is PublishMode.INGRESS:
+            self.ingress = self.ingress or listener
+        self.of_service.setdefault(service.name, listener)
+
+    def excluding(self, service: ServiceDocument, port: Port) -> _Listener | None:
+        """One that doesn't go together with `port` of `service`."""
+        if port.mode is PublishMode.INGRESS:
+            return self.first
+        return self.of_service.get(service.name) or self.ingress
+
+
+def _earlier(taken: Mapping[tuple[int, str, str], _Listeners], service: ServiceDocument, port: Port) -> _Listener | None:
+    """Who already listens where `port` would: on its address or on all, and anywhere if it takes all itself."""
+    for address in (port.host_ip, "") if port.host_ip else (_ANYONE,):
+        listeners = taken.get((port.published, port.protocol, address))
+        found = listeners.excluding(service, port) if listeners else None
+        if found is not None:
+            return found
+    return None

@@ -26,8 +26,11 @@ SECTIONS = ("name", "services", "networks", "volumes", "configs", "secrets")
 MAX_NESTING = 16
 """Levels of `${A:-${B:-...}}`; nobody can read more."""
 
-MAX_GROWTH_CHARACTERS = 4 * 1024 * 1024
+MAX_GROWTH_CHARACTERS = 1024 * 1024
 """What all variables of one file may insert: a long variable named often would fill the memory."""
+
+MAX_UNSET_WARNINGS = 100
+"""Variables that are told to be unset, each once."""
 
 _TOKEN = re.compile(
     r"\$(?:(?P<dollar>\$)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|\{(?P<braced>[A-Za-z_][A-Za-z0-9_]*)(?P<operator>:?[-?+])?|)|(?P<end>\})"
@@ -47,7 +50,7 @@ class _Reference:
 _Template = tuple[str | _Reference, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class _Fault(Exception):
     """What is wrong with `expression`, the piece of text to point at."""
 
@@ -74,6 +77,7 @@ class _Pass:
         self._environment = environment
         self._problems = problems
         self._seen: set[int] = set()
+        self._unset: set[str] = set()
         self._room = MAX_GROWTH_CHARACTERS
 
     def visit(self, node: Node) -> None:
@@ -110,26 +114,29 @@ class _Pass:
 
     def _value(self, reference: _Reference, scalar: Scalar) -> str:
         value = self._environment.get(reference.name)
-        given = value is not None if not reference.operator.startswith(":") else bool(value)
-        match reference.operator[-1:]:
-            case "-" if not given:
-                return self._expand(reference.word, scalar)
-            case "+":
-                return self._expand(reference.word, scalar) if given else ""
-            case "?" if not given:
-                self._required(reference, scalar)
-            case "" if value is None:
-                self._problems.warning(
-                    "spec.variable.unset",
-                    f'the variable "{reference.name}" is not set; it is taken as empty',
-                    _place(scalar, reference.text),
-                    f"give it a default: ${{{reference.name}:-value}}",
-                )
+        given = bool(value) if reference.operator.startswith(":") else value is not None
+        operator = reference.operator[-1:]
+        if operator == "+":
+            return self._expand(reference.word, scalar) if given else ""
+        if operator == "-" and not given:
+            return self._expand(reference.word, scalar)
+        if operator == "?" and not given:
+            self._required(reference, scalar)
+        if operator == "" and value is None:
+            self._warn_of_unset(reference, scalar)
         return self._inserted(value or "", reference)
+
+    def _warn_of_unset(self, reference: _Reference, scalar: Scalar) -> None:
+        if reference.name in self._unset or len(self._unset) >= MAX_UNSET_WARNINGS:
+            return
+        self._unset.add(reference.name)
+        message = f'the variable "{shortened(reference.name)}" is not set; it is taken as empty'
+        hint = f"give it a default: ${{{shortened(reference.name)}:-value}}"
+        self._problems.warning("spec.variable.unset", message, _place(scalar, reference.text), hint)
 
     def _required(self, reference: _Reference, scalar: Scalar) -> None:
         said = self._expand(reference.word, scalar).strip()
-        message = f'the variable "{reference.name}" must be set' + (f": {shortened(said)}" if said else "")
+        message = f'the variable "{shortened(reference.name)}" must be set' + (f": {shortened(said)}" if said else "")
         raise _Fault("spec.variable.required", message, reference.text)
 
     def _inserted(self, value: str, reference: _Reference) -> str:

@@ -95,24 +95,23 @@ def _decoded(text: bytes, file: str) -> str:
     try:
         return text.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        before = text[: exc.start].decode("utf-8", "replace")
-        line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
-        shown = text.splitlines()[line].decode("utf-8", "replace") if line < len(text.splitlines()) else ""
-        place = Position(file, line + 1, column + 1, 1, shown[:200])
+        source = SourceText(file, text.decode("utf-8-sig", "replace"))
+        place = _place(source, len(exc.object[: exc.start].decode()))
         raise StackdError("spec.yaml.encoding", "the file is not UTF-8", position=place, hint="save it as UTF-8") from exc
 
 
 def _check_characters(source: SourceText) -> None:
     found = _UNPRINTABLE.search(source.text)
-    if found is None:
-        return
-    before = SourceText(source.file, source.text[: found.start()] + "|")
-    line = len(before.lines) - 1
-    place = source.position(line, len(before.lines[-1]) - 1)
-    message = f"the character U+{ord(found[0]):04X} can't stand in a stack file"
-    raise StackdError(
-        "spec.yaml.character", message, position=place, hint='in double quotes it can be written as an escape, like "\\x1b"'
-    )
+    if found is not None:
+        message = f"the character U+{ord(found[0]):04X} can't stand in a stack file"
+        hint = 'in double quotes it can be written as an escape, like "\\x1b"'
+        raise StackdError("spec.yaml.character", message, position=_place(source, found.start()), hint=hint)
+
+
+def _place(source: SourceText, index: int) -> Position:
+    """Where the character at `index` stands."""
+    before = (source.text[:index] + "|").splitlines()
+    return source.position(len(before) - 1, len(before[-1]) - 1)
 
 
 class _ColonInFlowError(Exception):
@@ -142,9 +141,7 @@ def _translated(event: object) -> Event | None:
     """Our form of one event, None for those that mean nothing to us. The most frequent kinds are asked first."""
     match event:
         case ScalarEvent():
-            place = _span(event)
-            plain = bool(event.implicit[0]) or (event.style in ("", None) and not event.tag)
-            return Event(Kind.SCALAR, *place, event.anchor or "", _tag(event), event.value, plain)
+            return Event(Kind.SCALAR, *_span(event), event.anchor or "", _tag(event), event.value, not event.style)
         case MappingStartEvent():
             return Event(Kind.MAPPING, *_span(event), event.anchor or "", _tag(event))
         case MappingEndEvent() | SequenceEndEvent():

@@ -38,6 +38,9 @@ from stackd.spec.stack import (
 _GENERIC_NAMES = frozenset({"stack", "compose", "docker-compose"})
 """Files that are called so say nothing about the stack; their folder does."""
 
+MAX_CARRIED_BYTES = 64 * 1024 * 1024
+"""What the configs, secrets and env files of one stack may add up to, each counted as often as it is used."""
+
 _TEMPLATE = re.compile(r"\{\{-?\s*\.(Service|Task|Node)\b")
 
 
@@ -73,6 +76,8 @@ class _Resolver:
         self._sources = sources
         self._problems = problems
         self._contents: dict[str, bytes | None] = {}
+        self._env_files: dict[str, dict[str, str]] = {}
+        self._room = MAX_CARRIED_BYTES
         self._used: set[tuple[str, str]] = set()
         self._stack = ""
 
@@ -144,7 +149,14 @@ class _Resolver:
         if len(data) > limit:
             hint = "mount larger data as a volume"
             self._error("spec.file.too_large", f'{at}: "{path}" has {len(data)} bytes; the limit is {limit}', at, hint)
-        return data
+        return data if self._fits(len(data), at) else b""
+
+    def _fits(self, size: int, path: str) -> bool:
+        self._room -= size
+        if self._room < 0:
+            message = f"the files of this stack add up to more than {MAX_CARRIED_BYTES} bytes"
+            self._error("spec.limit.files", message, path, "mount larger data as volumes")
+        return self._room >= 0
 
     def _read(self, said: Said[str]) -> bytes | None:
         """The file's content, None after an error. A path is remembered also when it is missing: it may come to be."""
@@ -185,9 +197,7 @@ class _Resolver:
         """The files in their order, then `environment`; sorted, as the official client sends it."""
         joined: dict[str, str | None] = {}
         for said in service.env_files:
-            data = self._read(said)
-            if data is not None:
-                joined |= self._env_file(said, data)
+            joined |= self._env_file(said)
         for name, value in service.environment.items():
             joined[name] = self._around.environment.get(name) if value is None else value
             if value is not None and _TEMPLATE.search(value):
@@ -198,12 +208,18 @@ class _Resolver:
                 )
         return tuple(sorted(name if value is None else f"{name}={value}" for name, value in joined.items()))
 
-    def _env_file(self, said: Said[str], data: bytes) -> dict[str, str | None]:
-        try:
-            return dict(variables.parse(data, self._around.environment))
-        except StackdError as error:
-            self._error(error.code, f'{said.path}: "{said.value}" {error.message}', said.path, error.hint)
+    def _env_file(self, said: Said[str]) -> dict[str, str]:
+        """The file's variables; a file that several services use is read once."""
+        data = self._read(said)
+        if data is None or not self._fits(len(data), said.path):
             return {}
+        if said.value not in self._env_files:
+            self._env_files[said.value] = {}
+            try:
+                self._env_files[said.value] = variables.parse(data, self._around.environment)
+            except StackdError as error:
+                self._error(error.code, f'{said.path}: "{said.value}" {error.message}', said.path, error.hint)
+        return self._env_files[said.value]
 
     def _references(self, kind: str, said: tuple[Said[FileRef], ...], known: Mapping[str, object]) -> tuple[FileRef, ...]:
         """References to existing objects; those to configs carry the digest of the content, which names it."""

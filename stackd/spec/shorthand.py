@@ -50,11 +50,14 @@ _IMAGE = re.compile(
 _IMAGE_LENGTH = 512
 
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_SERVICE_NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[a-zA-Z0-9]+)*")
+_SERVICE_NAME = re.compile(r"[a-zA-Z0-9]+(?:[-_]+[a-zA-Z0-9]+)*")
 _OBJECT_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 _HOSTNAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?")
 MAX_NAME = 63
 """A name is used as a DNS label, which is no longer (RFC 1035 section 2.3.4)."""
+
+MAX_OBJECT_NAME = 128
+"""Volumes are folders on the node; with the stack's name before it a name still is a file name."""
 
 
 def duration(text: str) -> Duration:
@@ -210,9 +213,9 @@ def service_name(text: str) -> str:
 
 def object_name(text: str) -> str:
     """`text` if a volume, config or secret can be called so."""
-    if _OBJECT_NAME.fullmatch(text):
+    if _OBJECT_NAME.fullmatch(text) and len(text) <= MAX_OBJECT_NAME:
         return text
-    hint = "use letters, digits, - _ and ., beginning with a letter or digit"
+    hint = f"use letters, digits, - _ and ., beginning with a letter or digit, at most {MAX_OBJECT_NAME} characters"
     raise StackdError("spec.name.bad", f'"{shortened(text)}" is not a name', hint=hint)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, assert_never
 
 from stackd.base.errors import Position, StackdError
 from stackd.spec import scalars
@@ -22,6 +22,12 @@ MAX_DEPTH = 64
 
 MAX_VALUES = 300_000
 """Values with all aliases expanded. Two thousand services with twenty settings each have a third of it."""
+
+CHARACTERS_PER_VALUE = 32
+"""A text counts as one more value for each of so many characters, or aliases of one long text would expand to gigabytes."""
+
+MAX_KEY_CHARACTERS = 1024
+"""YAML's own limit for keys that aren't marked by `?` (YAML 1.2 section 7.4)."""
 
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _UNTAGGED = ("", "!")
@@ -100,8 +106,9 @@ class _Builder:
     def take(self, event: Event) -> None:
         match event.kind:
             case Kind.SCALAR:
-                self._count(1, event)
-                self._attach(self._scalar(event), event.anchor, 1, 0)
+                values = 1 + len(event.text) // CHARACTERS_PER_VALUE
+                self._count(values, event)
+                self._attach(self._scalar(event), event.anchor, values, 0)
             case Kind.MAPPING | Kind.SEQUENCE:
                 self._count(1, event)
                 self._begin(event)
@@ -115,6 +122,8 @@ class _Builder:
                 self._documents += 1
                 if self._documents > 1:
                     self._refuse(event, "spec.yaml.documents", "a stack file holds one document", "make it a file of its own")
+            case _:
+                assert_never(event.kind)
 
     def _begin(self, event: Event) -> None:
         self._check_depth(1, event)
@@ -154,7 +163,7 @@ class _Builder:
             return
         entries = done.node.entries
         for key, value in zip(done.children[::2], done.children[1::2], strict=True):
-            if isinstance(key, Scalar) and isinstance(key.value, str):
+            if isinstance(key, Scalar) and isinstance(key.value, str) and len(key.value) <= MAX_KEY_CHARACTERS:
                 if key.value in entries:
                     self._duplicate(key, entries[key.value].key)
                 else:
@@ -213,8 +222,12 @@ class _Builder:
         self._problems.error("spec.yaml.duplicate", message, key.position(), hint)
 
     def _not_a_key(self, key: Node) -> None:
-        hint = f'put it in quotes: "{shortened(key.written)}"' if isinstance(key, Scalar) and key.written else None
-        self._problems.error("spec.yaml.key", f"a key must be text, not {describe(key)}", key.position(), hint)
+        if isinstance(key, Scalar) and isinstance(key.value, str):
+            message, hint = f"a key has more than {MAX_KEY_CHARACTERS} characters", None
+        else:
+            message = f"a key must be text, not {describe(key)}"
+            hint = f'put it in quotes: "{shortened(key.written)}"' if isinstance(key, Scalar) and key.written else None
+        self._problems.error("spec.yaml.key", message, key.position(), hint)
 
     def _unknown_tag(self, event: Event) -> None:
         tag = event.tag.replace(_TAG_PREFIX, "!!")
@@ -224,7 +237,7 @@ class _Builder:
     def _count(self, values: int, event: Event) -> None:
         self._values += values
         if self._values > MAX_VALUES:
-            message = f"the file holds more than {MAX_VALUES} values, aliases counted as often as they are used"
+            message = f"the file holds more than {MAX_VALUES} values, long texts counted several times and aliases at each use"
             self._refuse(event, "spec.limit.values", message, "split the stack, or use fewer aliases inside of anchors")
 
     def _check_depth(self, levels: int, event: Event) -> None:

@@ -15,6 +15,9 @@ from stackd.spec.read.value import Fields, Value
 from stackd.spec.scalars import resolve
 from stackd.spec.stack import FileRef, Mount, MountType, Port, PublishMode
 
+MAX_PORTS = 20_000
+"""Ports of one stack, ranges counted in full: a few characters can name 65,535 of them."""
+
 _SECRETS_FOLDER = "/run/secrets"
 _LARGEST_MODE = 0o7777
 _LOOKS_OCTAL = re.compile(r"[1-7][0-7]{2}")
@@ -26,6 +29,8 @@ _LATER_MOUNT_TYPES = {"cluster": "", "image": "", "npipe": "it exists on Windows
 def read_ports(value: Value) -> tuple[Said[Port], ...]:
     found: list[Said[Port]] = []
     for item in value.items():
+        if len(found) > MAX_PORTS:
+            break  # more than a stack may have; the reader of the stack counts and says so
         if item.is_mapping():
             found.append(Said(item.path, _long_port(item)))
         else:
@@ -136,16 +141,16 @@ def _references(value: Value, folder: str) -> tuple[Said[FileRef], ...]:
 def _reference(value: Value, folder: str) -> FileRef:
     """A reference; its source is "" where an error was reported. A relative target starts from `folder`."""
     if not value.is_mapping():
-        name = value.text()
+        name = value.filled_text()
         return FileRef(source=name, target=posixpath.join(folder, name))
     fields = value.fields(keys.FILE_REFERENCE)
     if "source" not in fields:
         value.error("spec.reference.bad", f"{value.path} has no source", "source is the name at the top level")
-    source = fields.read("source", Value.text, "")
-    target = fields.read("target", Value.text, "") or source
+    source = fields.read("source", Value.filled_text, "")
+    target = posixpath.join(folder, fields.read("target", Value.text, "") or source)
     return FileRef(
         source=source,
-        target=mounts.mount_target(posixpath.join(folder, target)) if target and "\0" not in target else target,
+        target=value.checked(mounts.mount_target, target, "") if source else "",
         uid=fields.read("uid", _owner, "0"),
         gid=fields.read("gid", _owner, "0"),
         mode=fields.read("mode", _mode, 0o444),

@@ -73,7 +73,7 @@ def _command(value: Value) -> tuple[str, ...] | None:
 
 def _env_files(value: Value) -> tuple[Said[str], ...]:
     items = value.items() if value.is_list() else [value]
-    return tuple(Said(item.path, path) for item in items if (path := item.text()))
+    return tuple(Said(item.path, path) for item in items if (path := item.filled_text()))
 
 
 def _healthcheck(value: Value) -> Healthcheck:
@@ -97,7 +97,7 @@ def _healthcheck(value: Value) -> Healthcheck:
 def _test(value: Value) -> tuple[str, ...]:
     """Docker's form: a text is a line for the shell, a list says in its first word what the others are."""
     if not value.is_list():
-        text = value.text()
+        text = value.filled_text()
         return ("CMD-SHELL", text) if text else ()
     words = value.texts()
     if words and words[0] not in _TEST_FORMS:

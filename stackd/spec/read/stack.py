@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from stackd.base.errors import StackdError
 from stackd.base.records import Pairs, pairs
@@ -12,6 +12,7 @@ from stackd.spec.document import Said, ServiceDocument, StackDocument, VolumeDoc
 from stackd.spec.nodes import Node, shortened
 from stackd.spec.problems import Problems
 from stackd.spec.read import keys
+from stackd.spec.read.mounts import MAX_PORTS
 from stackd.spec.read.service import read_service
 from stackd.spec.read.value import Fields, Value
 
@@ -58,7 +59,19 @@ def _services(file: Value, fields: Fields) -> tuple[ServiceDocument, ...]:
         place.key_error("spec.services.missing", "the stack has no services", hint)
     for name, value in services.items():
         _check_name(value, shorthand.service_name, name)
-    return tuple(read_service(name, services[name]) for name in sorted(services))
+    return tuple(_read_services(services))
+
+
+def _read_services(services: dict[str, Value]) -> Iterator[ServiceDocument]:
+    """The services by name, as long as they publish no more ports than a stack may have."""
+    published = 0
+    for name in sorted(services):
+        service = read_service(name, services[name])
+        yield service
+        published += len(service.ports)
+        if published > MAX_PORTS:
+            services[name].key_error("spec.limit.ports", f"the stack publishes more than {MAX_PORTS} ports", "publish fewer")
+            return
 
 
 def _check_name(value: Value, check: Callable[[str], str], name: str) -> None:
@@ -118,14 +131,14 @@ def _file_objects(value: Value) -> dict[str, str]:
 
 
 def _file(value: Value) -> str:
-    if value.is_empty():
+    """The path of the file; "" after an error."""
+    fields = Fields({}) if value.is_empty() else value.fields(keys.FILE_OBJECT)
+    if "file" in fields:
+        return fields["file"].filled_text()
+    names_another_kind = value.is_mapping() and any(key in keys.FILE_OBJECT.later for key in value.entries())
+    if value.is_empty() or (value.is_mapping() and not names_another_kind):
         value.key_error("spec.file.unnamed", f"{value.path} names no file", "write file: and the path of its content")
-        return ""
-    fields = value.fields(keys.FILE_OBJECT)
-    path = fields.read("file", Value.text, "")
-    if value.is_mapping() and not ("file" in fields or any(key in keys.FILE_OBJECT.later for key in value.entries())):
-        value.key_error("spec.file.unnamed", f"{value.path} names no file", "write file: and the path of its content")
-    return path
+    return ""
 
 
 def _check_networks(value: Value) -> None:

@@ -113,6 +113,13 @@ class Value:
         self.expected("text", hint)
         return ""
 
+    def filled_text(self) -> str:
+        """Text that may not be empty; "" after an error."""
+        text = self.text()
+        if not text and isinstance(self.node, Scalar) and self.node.value == "":
+            self.error("spec.value.form", f"{self.name()} must not be empty")
+        return text
+
     def scalar_text(self) -> str | None:
         """Text, a number or a truth value as text; None where it is empty."""
         if isinstance(self.node, Scalar):

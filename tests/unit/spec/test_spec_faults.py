@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from spec_builders import load, problem_of, problems_of, service_file
-
 from stackd.base.errors import SpecErrors
 
-WEB = "services.web"
+from spec_builders import load, problem_of, problems_of, service_file
 
 
 @pytest.mark.parametrize(
@@ -15,12 +13,12 @@ WEB = "services.web"
     [
         # Keys
         ("comand: x", "spec.key.unknown", 'unknown key "comand" under services.web', 'did you mean "command"?'),
-        ("deploy: {replcas: 3}", "spec.key.unknown", 'unknown key "replcas" under services.web.deploy', 'did you mean "replicas"?'),
+        ("deploy: {replcas: 3}", "spec.key.unknown", '"replcas" under services.web.deploy', 'did you mean "replicas"?'),
         ("privileged: true", "spec.key.unsupported", '"privileged" under services.web is not supported yet', ""),
         ("scale: 3", "spec.key.unsupported", '"scale"', "write it as deploy.replicas"),
         ("build: .", "spec.key.unsupported", '"build"', "stackd runs images"),
         ("x-stackd: {fence: true}", "spec.key.unsupported", '"x-stackd"', ""),
-        ("deploy: {placement: {preferences: []}}", "spec.key.unsupported", '"preferences" under services.web.deploy.placement', ""),
+        ("deploy: {placement: {preferences: []}}", "spec.key.unsupported", '"preferences" under', ""),
         ("networks: [front]", "spec.network.unsupported", 'the network "front" is not supported yet', "default network"),
         ("networks: {default: {aliases: [x]}}", "spec.key.unsupported", '"aliases" under services.web.networks.default', ""),
         # Types
@@ -40,7 +38,7 @@ WEB = "services.web"
         ("deploy: {rollback_config: {failure_action: rollback}}", "spec.value.choice", "must be one of pause, continue", None),
         ("deploy: {replicas: -1}", "spec.value.range", "must be between 0 and 1000000; it is -1", None),
         ("deploy: {update_config: {max_failure_ratio: 2}}", "spec.value.range", "must be between 0 and 1; it is 2", None),
-        ("deploy: {mode: global, replicas: 2}", "spec.deploy.mode", "replicas can't be given for a global service", "one task on each"),
+        ("deploy: {mode: global, replicas: 2}", "spec.deploy.mode", "replicas can't be given", "one task on each"),
         ("stop_grace_period: 10 seconds", "spec.duration.bad", '"10 seconds" is not a duration', "write numbers with units"),
         ("stop_grace_period: '10'", "spec.duration.bad", '"10" is not a duration', 'add a unit: "10s"'),
         ("stop_signal: SIGTREM", "spec.signal.bad", 'there is no signal "SIGTREM"', "did you mean SIGTERM?"),
@@ -55,7 +53,7 @@ WEB = "services.web"
         ("deploy: {resources: {limits: {cpus: '0.0001'}}}", "spec.resources.too_small", "must be at least 0.001", None),
         ("deploy: {resources: {limits: {cpus: half}}}", "spec.cpus.bad", '"half" is not a number of CPUs', None),
         ("deploy: {resources: {limits: {cpus: '1'}, reservations: {cpus: '2'}}}", "spec.resources.exceeded", "more cpus", None),
-        ("deploy: {placement: {constraints: [node.rol == manager]}}", "spec.constraint.bad", "node.rol", "did you mean node.role?"),
+        ("deploy: {placement: {constraints: [node.rol == manager]}}", "spec.constraint.bad", "node.rol", "node.role?"),
         ("environment: ['A B=1', '=x']", "spec.pair.bad", '"" is not a name', "write NAME=VALUE"),
         ("healthcheck: {test: [curl, localhost]}", "spec.healthcheck.bad", 'begins with "curl"', 'put "CMD"'),
         ("healthcheck: {test: [CMD]}", "spec.healthcheck.bad", "names no command", None),
@@ -67,8 +65,8 @@ WEB = "services.web"
         ("ports: ['8000-8002:80-81']", "spec.port.bad", "publishes 3 ports for 2 targets", "equally long"),
         ("ports: ['80:80/http']", "spec.port.bad", 'no protocol that ports have ("http")', "tcp, udp or sctp"),
         ("ports: [{published: 80}]", "spec.port.bad", "has no target", None),
-        ("ports: ['80:80', '80:81']", "spec.port.duplicate", "port 80/tcp is already published by this service in line 4", None),
-        ("ports: ['80:80']\ndeploy: {replicas: 2}", "spec.port.replicas", "2 tasks can't all listen on port 80", "use replicas: 1"),
+        ("ports: ['80:80', '80:81']", "spec.port.duplicate", "80/tcp is already published by this service in line 4", None),
+        ("ports: ['80:80']\ndeploy: {replicas: 2}", "spec.port.replicas", "2 tasks can't all listen on port 80", "replicas: 1"),
         (
             "ports: ['80:80']\ndeploy: {update_config: {order: start-first}}",
             "spec.port.start_first",
@@ -89,12 +87,15 @@ WEB = "services.web"
         ("volumes: ['./a:/a:rshared']", "spec.value.unsupported", '"rshared" is not supported yet', None),
         ("volumes: ['C:\\a:/a']", "spec.mount.bad", "is a path of Windows", None),
         ("volumes: [{type: bind, target: /a}]", "spec.mount.bad", "a bind mount needs a source", None),
-        ("volumes: [{source: a, target: /a}]", "spec.mount.bad", "has no type", None),
+        ("volumes: [{target: /a}]", "spec.mount.bad", "has no type", None),
         ("volumes: [{type: npipe, target: /a}]", "spec.value.unsupported", "npipe is not supported yet", "Windows"),
-        ("volumes: [{type: tmpfs, target: /a, volume: {nocopy: true}}]", "spec.mount.options", "incompatible with type tmpfs", None),
-        ("volumes: [/a, /a]", "spec.mount.duplicate", "services.web.volumes.1: /a is already taken by services.web.volumes.0", None),
+        ("volumes: [{type: tmpfs, target: /a, volume: {nocopy: true}}]", "spec.mount.options", "incompatible with", None),
+        ("volumes: [/a, /a]", "spec.mount.duplicate", "/a is already taken by services.web.volumes.0", None),
         # References
         ("configs: [sight]", "spec.reference.undefined", 'there is no config "sight"', "define it at the top level"),
+        ("configs: ['']", "spec.value.form", "services.web.configs.0 must not be empty", None),
+        ("env_file: ''", "spec.value.form", "services.web.env_file must not be empty", None),
+        ("healthcheck: {test: ''}", "spec.value.form", "services.web.healthcheck.test must not be empty", None),
         ("secrets: [{target: x}]", "spec.reference.bad", "has no source", None),
         ("env_file: nowhere.env", "spec.file.missing", 'there is no file "nowhere.env"', None),
         ("env_file: ../../etc/passwd", "spec.file.escapes", "lies outside of the stack's source", "beside the stack file"),
@@ -125,11 +126,12 @@ def test_a_wrong_setting_is_named_with_its_code_and_advice(settings: str, code: 
         (f"name: {'s' * 40}\nservices: {{{'w' * 40}: {{image: x}}}}", "spec.name.bad", "more than 63 characters"),
         ("include: []\nservices: {web: {image: x}}", "spec.key.unsupported", '"include" at the top level'),
         ("networks: {front: }\nservices: {web: {image: x}}", "spec.network.unsupported", 'the network "front"'),
-        ("networks: {default: {driver: overlay}}\nservices: {web: {image: x}}", "spec.key.unsupported", '"driver" under networks'),
-        ("volumes: {a: {external: true, driver: x}}\nservices: {web: {image: x}}", "spec.volume.external", "driver can't be given"),
-        ("volumes: {a: {external: {name: x}, name: y}}\nservices: {web: {image: x}}", "spec.volume.external", "has name and external"),
+        ("networks: {default: {driver: overlay}}\nservices: {web: {image: x}}", "spec.key.unsupported", '"driver" under'),
+        ("volumes: {a: {external: true, driver: x}}\nservices: {web: {image: x}}", "spec.volume.external", "can't be given"),
+        ("volumes: {a: {external: {name: x}, name: y}}\nservices: {web: {image: x}}", "spec.volume.external", "has name and"),
         ("configs: {a: {external: true}}\nservices: {web: {image: x}}", "spec.key.unsupported", '"external" under configs.a'),
         ("secrets: {a: }\nservices: {web: {image: x}}", "spec.file.unnamed", "secrets.a names no file"),
+        ("secrets: {a: {file: ''}}\nservices: {web: {image: x}}", "spec.value.form", "secrets.a.file must not be empty"),
         ("secrets: {a: {}}\nservices: {web: {image: x}}", "spec.file.unnamed", "secrets.a names no file"),
     ],
 )  # fmt: skip
@@ -218,9 +220,31 @@ def test_ports_that_do_not_meet_are_free(other: str) -> None:
     assert not problems_of(f"services: {{a: {{image: x, ports: [{first}]}}, b: {{image: x, ports: [{other}]}}}}")
 
 
-def test_one_port_may_be_published_on_two_addresses() -> None:
-    assert not problems_of(service_file("ports: ['127.0.0.1:80:80', '10.0.0.1:80:80']"))
-    assert problem_of(service_file("ports: ['127.0.0.1:80:80', '80:81']")).code == "spec.port.duplicate"
+@pytest.mark.parametrize(
+    ("first", "second", "clash"),
+    [
+        ("'127.0.0.1:80:80'", "'10.0.0.1:80:80'", False),
+        ("'127.0.0.1:80:80'", "'80:81'", True),
+        ("'80:81'", "'127.0.0.1:80:80'", True),
+        ("'127.0.0.1:80:80'", "'127.0.0.1:80:81'", True),
+    ],
+)
+def test_one_port_may_be_published_on_two_addresses(first: str, second: str, clash: bool) -> None:
+    found = problems_of(f"services: {{a: {{image: x, ports: [{first}]}}, b: {{image: x, ports: [{second}]}}}}")
+    assert [problem.code for problem in found] == ["spec.port.duplicate"] * clash
+
+
+@pytest.mark.parametrize("ports", ["'80:80'", "{target: 80, published: 80, mode: host}"])
+def test_a_port_in_host_mode_excludes_one_in_ingress_mode(ports: str) -> None:
+    host = "{target: 80, published: 80, mode: host}"
+    text = f"services: {{a: {{image: x, ports: [{host}]}}, b: {{image: x, ports: [{ports}, '80:81']}}}}"
+    assert "spec.port.duplicate" in {problem.code for problem in problems_of(text)}
+
+
+def test_a_stack_publishes_a_limited_number_of_ports() -> None:
+    ranges = ", ".join(["1-65535"] * 100)
+    services = ", ".join(f"s{number}: {{image: x, ports: [{ranges}]}}" for number in range(100))
+    assert problem_of(f"services: {{{services}}}").code == "spec.limit.ports"
 
 
 def test_many_tasks_may_publish_a_port_that_is_chosen_for_each() -> None:
@@ -272,6 +296,18 @@ def test_a_wrong_env_file_is_refused_with_its_line(content: bytes, message: str)
     problem = problem_of(service_file("env_file: app.env"), files={"app.env": content})
     assert problem.code == "spec.env_file.bad"
     assert message in problem.message
+
+
+def test_all_files_together_are_limited() -> None:
+    configs = ", ".join(f"c{number}: {{file: a}}" for number in range(100))
+    found = problems_of(service_file("", f"configs: {{{configs}}}"), files={"a": b"x" * 1_000_000})
+    assert {problem.code for problem in found} == {"spec.limit.files"}
+
+
+@pytest.mark.parametrize("target", ["/", "..", "../.."])
+def test_a_config_cannot_cover_everything(target: str) -> None:
+    text = service_file(f"configs: [{{source: a, target: {target}}}]", "configs: {a: {file: a}}")
+    assert problem_of(text, files={"a": b"1"}).code == "spec.mount.bad"
 
 
 def test_a_config_and_a_secret_cannot_stand_at_one_place() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from spec_builders import EVERY_KEY, a_service, load, service_file
-
 from stackd.base.time import MINUTE, SECOND
 from stackd.spec.digest import blob_digest, spec_digest
 from stackd.spec.stack import (
@@ -30,6 +28,8 @@ from stackd.spec.stack import (
     UpdateConfig,
     UpdateOrder,
 )
+
+from spec_builders import EVERY_KEY, a_service, load, service_file
 
 SITE = blob_digest(b"listen 80;\n")
 
@@ -308,9 +308,15 @@ def test_texts_are_taken_as_numbers_and_truth_values_where_those_are_expected() 
         ("ports: [8080:80, 81:81]", "ports: ['81:81', '8080:80/tcp']"),
         ("volumes: ['./a:/a:ro', '/b']", "volumes: [/b/, {type: bind, source: /srv/shop/a, target: /a, read_only: true}]"),
         ("stop_grace_period: 90s", "stop_grace_period: 1m30s"),
-        ("deploy: {resources: {limits: {cpus: 0.5, memory: 1G}}}", "deploy: {resources: {limits: {cpus: '.50', memory: 1024m}}}"),
-        ("deploy: {placement: {constraints: [node.role==manager]}}", "deploy: {placement: {constraints: ['node.role  ==  manager']}}"),
+        (
+            "deploy: {resources: {limits: {cpus: 0.5, memory: 1G}}}",
+            "deploy: {resources: {limits: {cpus: '.50', memory: 1024m}}}",
+        ),
+        (
+            "deploy: {placement: {constraints: [node.role==manager]}}",
+            "deploy: {placement: {constraints: ['node.role  ==  manager']}}",
+        ),
     ],
-)  # fmt: skip
+)
 def test_two_spellings_of_one_meaning_have_one_digest(one: str, other: str) -> None:
     assert spec_digest(a_service(one).task) == spec_digest(a_service(other).task)

@@ -1,0 +1,190 @@
+"""For any file: it means something or is refused with reasons at places in it; spelling doesn't change the meaning."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft7Validator
+from stackd.spec.digest import spec_digest
+from stackd.spec.interpolate import interpolate
+from stackd.spec.load import parse
+from stackd.spec.problems import Problems
+from stackd.spec.read.stack import read_stack
+from stackd.spec.schema import schema_text
+
+from spec_builders import ENVIRONMENT, EVERY_KEY, FILE, as_yaml, load, plain, problems_of
+
+ORACLE = Draft7Validator(json.loads(schema_text()))
+
+# Faults of form, which the schema must see as well. All others need units, other sections or the outside.
+FAULTS_OF_FORM = frozenset(
+    {
+        "spec.key.unknown", "spec.key.unsupported", "spec.type", "spec.value.choice", "spec.image.missing",
+        "spec.services.missing",
+        "spec.duration.bad", "spec.size.bad", "spec.network.unsupported", "spec.file.unnamed", "spec.restart.bad",
+    }
+)  # fmt: skip
+
+TIMES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def check_outcome(data: bytes) -> None:
+    """The file is loaded, or refused with problems that all stand in it."""
+    lines = data.decode("utf-8", "replace").splitlines() or [""]
+    found = problems_of(data)
+    assert len(found) <= 51
+    for problem in found:
+        assert problem.code.startswith("spec.")
+        assert problem.message
+        position = problem.position
+        if position is not None and position.line:
+            assert position.file == FILE
+            assert position.line <= len(lines)
+            assert 1 <= position.column <= len(lines[position.line - 1]) + 1
+
+
+@TIMES
+@given(st.binary(max_size=200))
+@example(b"\xff\xfe\x00")
+def test_any_bytes_are_loaded_or_refused(data: bytes) -> None:
+    check_outcome(data)
+
+
+@TIMES
+@given(st.text(alphabet="ab:-?[]{},&*!|>'\"%@`#~<$ \t\n.0123456789éxyz\\", max_size=120))
+@example("? ? [}")
+@example("a: &b *b")
+@example("!!map []")
+@example("<<: [<<]")
+def test_any_text_is_loaded_or_refused(text: str) -> None:
+    check_outcome(text.encode())
+
+
+PIECES = [
+    "",
+    " ",
+    "\n",
+    "\t",
+    ":",
+    "- ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "&a ",
+    "*a",
+    "<<: ",
+    "!x ",
+    "'",
+    '"',
+    "${",
+    "$",
+    "\0",
+    "\\",
+    "0",
+    "-1",
+    "~",
+    "é",
+    "x-",
+]
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    text = EVERY_KEY
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 12)))
+        text = text[:start] + draw(st.sampled_from(PIECES)) + text[end:]
+    return text.encode()
+
+
+@settings(TIMES, max_examples=300)
+@given(mutated())
+def test_a_good_file_with_damage_is_loaded_or_refused(data: bytes) -> None:
+    check_outcome(data)
+
+
+# Spelling
+
+
+def shuffled(value: Any, draw: st.DrawFn) -> Any:
+    if isinstance(value, dict):
+        names = draw(st.permutations(list(value)))
+        return {name: shuffled(value[name], draw) for name in names}
+    return [shuffled(item, draw) for item in value] if isinstance(value, list) else value
+
+
+@st.composite
+def reordered(draw: st.DrawFn) -> bytes:
+    root = parse(EVERY_KEY.encode(), FILE, Problems())
+    return as_yaml(shuffled(plain(root), draw))
+
+
+@settings(TIMES, max_examples=50)
+@given(reordered())
+def test_the_order_of_keys_never_changes_a_digest(data: bytes) -> None:
+    expected, found = load(EVERY_KEY).spec, load(data).spec
+    assert found == expected
+    digests = [spec_digest(service.task) for service in found.services]
+    assert digests == [spec_digest(service.task) for service in expected.services]
+
+
+# The oracle
+
+JUNK = st.sampled_from(
+    [None, True, 0, -1, 3, 1.5, "", "x", "/", "..", "10s", "64M", "$X", [], ["a"], [1], {}, {"a": "b"}, {"x-note": 1}]
+).map(deepcopy)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Any:
+    """The file with every key, some of its values replaced, some keys removed, renamed or added."""
+    root = parse(EVERY_KEY.encode(), FILE, Problems())
+    document = plain(root)
+    for _ in range(draw(st.integers(1, 3))):
+        where = document
+        while isinstance(where, dict | list) and where:
+            names: list[Any] = list(where) if isinstance(where, dict) else list(range(len(where)))
+            name = draw(st.sampled_from(names))
+            child = where[name]
+            if not isinstance(child, dict | list) or not child or draw(st.integers(0, 3)) == 0:
+                change(draw, where, name)
+                break
+            where = child
+    return document
+
+
+def change(draw: st.DrawFn, where: Any, name: Any) -> None:
+    kind = draw(st.sampled_from(["replace", "remove", "rename", "add"]))
+    if kind == "replace":
+        where[name] = draw(JUNK)
+    elif kind == "remove":
+        del where[name]
+    elif isinstance(where, dict):
+        where[draw(st.sampled_from(["imag", "privileged", "x-own", "x-stackd", "labels", "source"]))] = (
+            where.pop(name) if kind == "rename" else draw(JUNK)
+        )
+
+
+@TIMES
+@given(documents())
+def test_any_document_is_loaded_or_refused(document: Any) -> None:
+    check_outcome(as_yaml(document))
+
+
+@settings(TIMES, max_examples=200)
+@given(documents())
+def test_the_readers_and_the_schema_agree(document: Any) -> None:
+    problems = Problems()
+    root = parse(as_yaml(document), FILE, problems)
+    interpolate(root, ENVIRONMENT, problems)
+    read_stack(root, problems)
+    seen = [f"{error.json_path}: {error.message}" for error in ORACLE.iter_errors(plain(root))]
+    assert not seen or problems.codes, f"only the schema refuses: {seen}"
+    faults = problems.codes & FAULTS_OF_FORM
+    assert not faults or seen, f"only the readers refuse: {faults}"
