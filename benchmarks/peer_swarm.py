@@ -35,22 +35,16 @@ Figures = dict[str, float]
 
 
 def measure_floor(url: str, image: str, parallel: Iterable[int] = (1, 4, 8)) -> Figures:
-    """Create and start, then remove, TASKS containers through the bare API over so many connections at once."""
+    """Create and start, then remove, TASKS containers through the bare API, so many at once."""
+    client = APIClient(base_url=url, timeout=CALL_SECONDS)
     figures: Figures = {}
     for connections in parallel:
-        clients = [APIClient(base_url=url, timeout=CALL_SECONDS) for _ in range(connections)]
         with ThreadPoolExecutor(connections) as pool:
-
-            def on_each(
-                work: Callable[[APIClient, Any], Any], items: Iterable[Any], pool: Any = pool, clients: Any = clients
-            ) -> list[Any]:
-                return list(pool.map(lambda pair: work(clients[pair[0] % len(clients)], pair[1]), enumerate(items)))
-
             began = time.monotonic()
-            containers = on_each(lambda client, _: _run_container(client, image), range(TASKS))
+            containers = list(pool.map(lambda _: _run_container(client, image), range(TASKS)))
             figures[f"floor_create_{TASKS}_par{connections}"] = time.monotonic() - began
             began = time.monotonic()
-            on_each(lambda client, container: client.remove_container(container, force=True), containers)
+            list(pool.map(lambda container: client.remove_container(container, force=True), containers))
             figures[f"floor_remove_{TASKS}_par{connections}"] = time.monotonic() - began
     return figures
 
@@ -122,7 +116,7 @@ class SwarmService:
     def _all_run(self) -> bool:
         tasks = self._client.tasks(filters={"service": self._id, "desired-state": "running"})
         ours = [task for task in tasks if task["Spec"].get("ForceUpdate", 0) == self._round]
-        return sum(task["Status"]["State"] == "running" for task in ours) == TASKS
+        return [task["Status"]["State"] for task in ours].count("running") == TASKS
 
     def _containers(self) -> list[str]:
         running = self._client.containers(filters={"label": f"com.docker.swarm.service.id={self._id}"})

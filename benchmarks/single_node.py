@@ -24,12 +24,10 @@ from stackd.api.views import ServiceView
 from stackd.spec.files import DictFiles
 from stackd.spec.load import load_stack
 from tests.dockerd import PrivateDockerd, private_dockerd, wait_until
-from tests.images import busybox_archive
 
 from benchmarks.figures import figure, ratio
-from benchmarks.peer_swarm import COMMAND, IMAGE, measure
+from benchmarks.peer_swarm import COMMAND, TASKS, measure_floor, measure_swarm, prepare_image
 
-TASKS = 20
 WAIT_SECONDS = 180.0
 IDLE_SECONDS = 20.0
 KILLS = 5
@@ -57,10 +55,9 @@ services:
 class OurNode:
     """A running `stackd up` on one engine, and a client of it."""
 
-    def __init__(self, engine: PrivateDockerd, place: Path) -> None:
-        self.engine = engine
+    def __init__(self, engine: PrivateDockerd, image: str, place: Path) -> None:
         self.docker = docker.APIClient(base_url=engine.url, timeout=120)
-        self.image = self.docker.inspect_image(IMAGE)["Id"]
+        self.image = image
         self.source = place / "stacks"
         self.data_dir = place / "data"
         self.source.mkdir()
@@ -95,8 +92,7 @@ class OurNode:
 def our_node() -> Iterator[OurNode]:
     """A node on a private engine; both are gone afterwards."""
     with private_dockerd() as engine, tempfile.TemporaryDirectory(prefix="stackd-bench-") as place:
-        engine.import_image(IMAGE, busybox_archive())
-        node = OurNode(engine, Path(place))
+        node = OurNode(engine, prepare_image(engine), Path(place))
         try:
             yield node
         finally:
@@ -224,31 +220,37 @@ def commands(node: OurNode) -> None:
     figure("service_ls_s", wall("service", "ls", "--host", host), "s")
 
 
+def measure_peer() -> dict[str, float]:
+    """The floor and Swarm, on an engine in a namespace of its own."""
+    with private_dockerd(isolated=True) as engine:
+        image = prepare_image(engine)
+        return {**measure_floor(engine.url, image, parallel=(4,)), **measure_swarm(engine.url, image)}
+
+
 def main(arguments: Sequence[str] = ()) -> int:
     """Measure the peer, then us, and print a figure per line."""
     parser = argparse.ArgumentParser(prog="single-node", description=__doc__)
     parser.add_argument("--ours-only", action="store_true", help="skip the peer: print our seconds without ratios")
     options = parser.parse_args(arguments)
-    peer = None if options.ours_only else measure(TASKS)
+    peer = {} if options.ours_only else measure_peer()
+
+    def compare(name: str, base: str, ours: float) -> None:
+        if peer:
+            ratio(name, ours, peer[base], base_is=base)
+        else:
+            figure(name.partition("_over_")[0], ours, "s")
+
     with our_node() as node:
-        compare(peer, "create_20_over_floor", "floor_create_par4", create(node))
+        compare("create_20_over_floor", "floor_create_20_par4", create(node))
         idle(node)
         commands(node)
-        compare(peer, "roll_20_par1_stop_first_over_swarm", "roll_par1_stop_first", roll(node, 1, "stop-first"))
-        compare(peer, "roll_20_par4_stop_first_over_swarm", "roll_par4_stop_first", roll(node, 4, "stop-first"))
-        compare(peer, "roll_20_par1_start_first_over_swarm", "roll_par1_start_first", roll(node, 1, "start-first"))
-        compare(peer, "kill_to_running_over_swarm", "kill_to_running", kill_to_running(node))
-        compare(peer, "remove_20_over_swarm", "remove", remove(node))
+        compare("roll_20_par1_stop_first_over_swarm", "swarm_roll_20_par1_stop_first", roll(node, 1, "stop-first"))
+        compare("roll_20_par4_stop_first_over_swarm", "swarm_roll_20_par4_stop_first", roll(node, 4, "stop-first"))
+        compare("roll_20_par1_start_first_over_swarm", "swarm_roll_20_par1_start_first", roll(node, 1, "start-first"))
+        compare("kill_to_running_over_swarm", "swarm_kill_to_running", kill_to_running(node))
+        compare("remove_20_over_swarm", "swarm_remove_20", remove(node))
         figure("save_to_create", save_to_create(node), "s")
     return 0
-
-
-def compare(peer: dict[str, float] | None, name: str, peer_name: str, ours: float) -> None:
-    """A ratio where the peer was measured, else our seconds alone."""
-    if peer is None:
-        figure(name.partition("_over_")[0], ours, "s")
-    else:
-        ratio(name, ours, peer[peer_name], base_is=peer_name)
 
 
 if __name__ == "__main__":
