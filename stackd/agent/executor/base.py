@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from stackd.api.dispatch import Assignment
+from stackd.base.errors import TaskFault
 from stackd.base.ids import BlobDigest, TaskId
 from stackd.base.time import Instant
 from stackd.engine.model import NodeDescription
@@ -49,6 +50,14 @@ class Exit:
     error: str = ""
     oom: bool = False
     at: Instant = Instant(0)
+
+
+class TaskEnded(TaskFault):
+    """The task ended while it was being started: before it was healthy. `exit` says how."""
+
+    def __init__(self, ended: Exit) -> None:
+        super().__init__("agent.task.ended", ended.error or "the task ended before it was healthy")
+        self.exit = ended
 
 
 @dataclass(frozen=True, slots=True)

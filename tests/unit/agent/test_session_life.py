@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 
+import pytest
 from stackd.api.dispatch import LOG_WINDOW, Goodbye, Heartbeat, LogChunk, LogRequest
 from stackd.api.stream import StreamClosed
 from stackd.base.ids import TaskId
@@ -98,6 +99,19 @@ def test_tasks_are_adopted_without_any_manager() -> None:
         manager.reachable = False
         async with an_agent(host, manager):
             await until(lambda: host.states.load()[0].status.state == TaskState.FAILED)
+
+    scenario(main)
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_an_agent_that_is_ended_in_the_moment_its_manager_goes_ends(turns: int) -> None:
+    async def main(host: FakeHost, manager: ManagerEnd) -> None:
+        async with asyncio.timeout(120), an_agent(host, manager):
+            await manager.accept(an_assignment(), specs=[a_spec()])
+            await asyncio.sleep(1)
+            await manager.hang_up()
+            for _ in range(turns):
+                await asyncio.sleep(0)
 
     scenario(main)
 
