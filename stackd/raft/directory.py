@@ -76,7 +76,7 @@ class _IdentityFile(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_created(path: Path) -> bool:
     """Whether there is a member's directory at `path`, whole or not. An empty directory doesn't count."""
-    return path.exists() and any(path.iterdir())
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
 def open_directory(path: Path, sealer: Sealer, identity_if_new: Identity) -> Directory:

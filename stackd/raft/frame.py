@@ -65,7 +65,7 @@ class Kind(enum.IntEnum):
     """Opens a segment: index and term of the entry before it."""
     ENTRY = 2
     TRUNCATE = 3
-    """The entries from `index` on are void; `term` is that of the entry before."""
+    """The entries from `index` on are void."""
     VOTE = 4
     """The member is in `term` and has voted for the candidate in the body, if any."""
     COMMIT = 5

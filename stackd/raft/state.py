@@ -29,8 +29,8 @@ class _Opening(StoredRecord):
     term: int
     vote: str
     commit: int
-    snapshot_index: int
-    snapshot_term: int
+    terms: tuple[tuple[int, int], ...]
+    """The snapshot's index and term, then the index and term of each entry that began a term since."""
 
 
 _decode_opening = decoder(_Opening).decode
@@ -46,30 +46,22 @@ class LogState:
     vote: str = ""
     commit: int = 0
     _terms: list[Position] = field(default_factory=lambda: [Position()])
-    """Where each term's entries begin, from the snapshot (or the first segment) on."""
+    """The snapshot, then the first entry of each term since. Short: it grows with elections, not with entries."""
 
     @classmethod
     def opened_by(cls, start: Record) -> LogState:
         """The state that a segment's START record describes."""
         opening = _decode_opening(start.body)
-        last = Position(start.index, start.term)
-        snapshot = Position(opening.snapshot_index, opening.snapshot_term)
-        return cls(last, snapshot, opening.term, opening.vote, opening.commit, [last])
+        terms = [Position(index, term) for index, term in opening.terms]
+        if not terms:
+            raise ValueError("the opening record names no snapshot")
+        return cls(Position(start.index, start.term), terms[0], opening.term, opening.vote, opening.commit, terms)
 
     def opening(self) -> Record:
         """The START record of a segment that follows."""
-        body = _Opening(
-            term=self.term,
-            vote=self.vote,
-            commit=self.commit,
-            snapshot_index=self.snapshot.index,
-            snapshot_term=self.snapshot.term,
-        )
+        terms = tuple((start.index, start.term) for start in self._terms)
+        body = _Opening(term=self.term, vote=self.vote, commit=self.commit, terms=terms)
         return Record(Kind.START, self.last.index, self.last.term, encode(body))
-
-    def truncation(self, index: int) -> Record:
-        """The record that voids the entries from `index` on."""
-        return Record(Kind.TRUNCATE, index, self.term_of(index - 1))
 
     def copy(self) -> LogState:
         return replace(self, _terms=list(self._terms))
@@ -86,7 +78,7 @@ class LogState:
             case Kind.ENTRY:
                 self._note_entry(record.index, record.term)
             case Kind.TRUNCATE:
-                self._note_truncation(Position(record.index - 1, record.term))
+                self._note_truncation(record.index)
             case Kind.VOTE:
                 if record.term < self.term:
                     raise ValueError(f"term {record.term} follows term {self.term}")
@@ -112,21 +104,17 @@ class LogState:
             self._terms.append(Position(index, term))
         self.last = Position(index, term)
 
-    def _note_truncation(self, last: Position) -> None:
-        if not self.commit <= last.index < self.last.index:
-            raise ValueError(f"the log is cut to {last.index}, but {self.commit} is committed and {self.last.index} the last")
-        if last.index < self._terms[0].index:  # entries of a segment that is gone; a snapshot covers what replaced them
-            self._terms = [last]
-        elif self.term_of(last.index) != last.term:
-            raise ValueError(f"the log is cut to entry {last.index} of term {last.term}, which is of another term")
-        self.last = last
-        while self._terms[-1].index > last.index:
+    def _note_truncation(self, index: int) -> None:
+        if not self.commit < index <= self.last.index:
+            raise ValueError(f"entries from {index} on are void, but {self.commit} is committed and {self.last.index} the last")
+        self.last = Position(index - 1, self.term_of(index - 1))
+        while self._terms[-1].index > self.last.index:
             self._terms.pop()
 
     def _note_snapshot(self, position: Position) -> None:
         if position.index < self.snapshot.index:
             raise ValueError(f"a snapshot at {position.index} follows one at {self.snapshot.index}")
-        if self._terms[0].index <= position.index <= self.last.index and self.term_of(position.index) != position.term:
+        if position.index <= self.last.index and self.term_of(position.index) != position.term:
             raise ValueError(f"a snapshot of term {position.term} replaces entry {position.index} of another term")
         if position.index > self.last.index:  # installed from another member: it replaces the whole log
             self.last = position

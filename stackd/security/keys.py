@@ -162,15 +162,14 @@ def _decode(path: Path, content: bytes) -> bytes:
         "security.key.damaged", f"{path} is not a whole stackd key", hint="put the key file back from a backup"
     )
     try:
-        tag, version, text, checksum = content.decode().removesuffix("\n").split(":")
+        tag, version, text, _ = content.decode().strip().split(":")
         if tag == _FILE_TAG and version.isdigit() and int(version) > int(_FILE_VERSION):
-            raise StackdError(
-                "security.key.newer_version", f"the key {path} was written by a newer stackd", hint="upgrade stackd"
-            )
+            why = f"the key {path} was written by a newer stackd"
+            raise StackdError("security.key.newer_version", why, hint="upgrade stackd")
         key = base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error) as exc:  # not UTF-8, not four parts, not base64
         raise damaged from exc
-    if (tag, version) != (_FILE_TAG, _FILE_VERSION) or len(key) != KEY_BYTES or checksum != _checksum(key):
+    if len(key) != KEY_BYTES or content.strip() != _encode(key).strip():
         raise damaged
     return key
 

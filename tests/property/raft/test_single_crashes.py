@@ -67,7 +67,7 @@ def crashes(journal: list) -> Iterator[MemoryDisk]:  # type: ignore[type-arg]
         yield MemoryDisk.after_crash(journal, Crash(torn=len(journal[-1].data) // 2, tail=bytes(30)))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from([0, 0, 1, 1, 3, 8]), min_size=1, max_size=7))
 def test_a_member_that_died_at_any_write_has_everything_it_acknowledged(steps: list[Proposals]) -> None:
     life = Life(a_disk_with_a_log())

@@ -51,7 +51,7 @@ def test_the_vote_and_the_commit_index_are_read_back() -> None:
 def test_truncated_entries_are_gone_and_others_may_take_their_place() -> None:
     disk = a_disk_with_batches(
         [an_entry(1), an_entry(2, b"void"), an_entry(3, b"void")],
-        [Record(Kind.TRUNCATE, 2, term=1)],
+        [Record(Kind.TRUNCATE, 2)],
         [an_entry(2, b"new", term=2)],
     )
     recovered = read(disk)
@@ -66,8 +66,7 @@ def test_truncated_entries_are_gone_and_others_may_take_their_place() -> None:
         an_entry(3),
         an_entry(1),
         an_entry(2, term=0),
-        Record(Kind.TRUNCATE, 3, term=1),
-        Record(Kind.TRUNCATE, 1, term=1),
+        Record(Kind.TRUNCATE, 3),
         Record(Kind.COMMIT, 2),
         Record(Kind.SNAPSHOT, 1, term=9),
         Record(Kind.CHUNK),
@@ -86,7 +85,7 @@ def test_a_record_that_cannot_follow_is_not_written(record: Record) -> None:
 def test_a_committed_entry_cannot_be_truncated() -> None:
     log = open_log(a_disk_with_batches([an_entry(1), an_entry(2)], [Record(Kind.COMMIT, 2)]))
     with pytest.raises(ValueError, match="committed"):
-        log.append([log.state.truncation(2)])
+        log.append([Record(Kind.TRUNCATE, 2)])
 
 
 def test_a_full_segment_is_followed_by_another() -> None:
@@ -121,10 +120,24 @@ def test_entries_voided_from_a_segment_that_is_gone_do_not_keep_the_log_from_bei
     disk = a_disk_with_a_log()
     log = open_log(disk, segment_bytes=300)
     log.append([an_entry(1), an_entry(2, b"x" * 300)])
-    log.append([log.state.truncation(2), an_entry(2, term=2)])
+    log.append([Record(Kind.TRUNCATE, 2), an_entry(2, term=2)])
     log.drop_through(2)
     assert len(disk.names()) == 1
     assert read(disk).state.last == Position(2, 2)
+
+
+def test_the_terms_of_entries_are_known_after_their_segment_is_gone() -> None:
+    disk = a_disk_with_a_log()
+    log = open_log(disk, segment_bytes=300)
+    log.append([an_entry(1, term=1), an_entry(2, term=2), an_entry(3, b"x" * 300, term=3)])
+    log.append([an_entry(4, term=3)])
+    log = open_log(disk)
+    for index in (1, 2, 3):
+        log.drop_through(index)
+    assert len(disk.names()) == 1
+    state = read(disk).state
+    assert state.snapshot == Position(3, 3)
+    assert [state.term_of(index) for index in (3, 4)] == [3, 3]
 
 
 def test_a_snapshot_beyond_the_log_replaces_it() -> None:
@@ -254,8 +267,8 @@ def test_a_full_disk_leaves_the_log_as_it_was_and_appends_work_again_with_room()
 
 def test_a_full_disk_at_the_change_of_segment_leaves_the_log_as_it_was() -> None:
     disk = a_disk_with_a_log()
-    log = open_log(disk, segment_bytes=200)
-    log.append([an_entry(1, b"x" * 200)])
+    log = open_log(disk, segment_bytes=300)
+    log.append([an_entry(1, b"x" * 300)])
     disk.capacity_bytes = len(disk.read(last_segment(disk))) + 50
     with pytest.raises(StorageFailed):
         log.append([an_entry(2)])
@@ -296,6 +309,32 @@ def test_a_write_that_failed_and_cannot_be_cut_back_stops_the_log() -> None:
     disk.fail = lambda operation: None
     with pytest.raises(LogUnusable):
         log.append([an_entry(2)])
+
+
+def test_what_a_failed_write_left_is_cut_off_durably() -> None:
+    disk = a_disk_with_batches([an_entry(1)])
+    log = open_log(disk)
+    disk.capacity_bytes = len(disk.read(last_segment(disk))) + 150
+    with pytest.raises(StorageFailed):
+        log.append([an_entry(2, b"whole"), an_entry(3, b"x" * 100)])
+    assert [operation.step for operation in disk.journal[-3:]] == [Step.WRITE, Step.TRUNCATE, Step.SYNC]
+
+
+def test_what_a_restart_read_is_not_lost_by_a_power_cut_after_it() -> None:
+    disk = a_disk_with_batches([an_entry(1)])
+    log = open_log(disk)
+
+    def fail(operation: Operation) -> None:
+        if operation.step is Step.SYNC:
+            raise OSError(errno.EIO, "input/output error")
+
+    disk.fail = fail
+    with pytest.raises(LogUnusable):
+        log.append([an_entry(2, b"written, not synced")])
+    disk.fail = lambda operation: None
+    restarted = open_log(disk)
+    assert restarted.state.last.index == 2
+    assert read(MemoryDisk.after_crash(disk.journal, Crash(keep_unsynced=False))).state.last.index == 2
 
 
 def test_short_writes_are_continued() -> None:
