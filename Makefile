@@ -14,7 +14,7 @@ env: $(STAMP)    ## make the environment in .venv
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
 	@touch $@
 
 demo: $(STAMP)   ## one node, the hello stack, a URL; Ctrl-C takes everything down (ARGS=--once: check and exit)

@@ -17,7 +17,7 @@ from typing import assert_never
 
 import msgspec
 
-from stackd.agent.executor.base import Controller, Exit, Found, Handle
+from stackd.agent.executor.base import Controller, Exit, Found, Handle, TaskEnded
 from stackd.agent.taskfiles import StoredTask, TaskStateStore
 from stackd.api.dispatch import Assignment
 from stackd.base.errors import Retry, TaskFault
@@ -214,7 +214,11 @@ class Worker:
     async def _start(self) -> None:
         if self.status.state < TaskState.STARTING:
             self._move(TaskState.STARTING, "starting")
-        handle = await self.controller.start()
+        try:
+            handle = await self.controller.start()
+        except TaskEnded as ended:  # before it ran, or before it was healthy: it has an exit code all the same
+            self._finish(ended.exit)
+            return
         self._move(TaskState.RUNNING, "started", handle=handle)
 
     async def _wait(self) -> None:
