@@ -69,4 +69,4 @@ def build_executor(kind: str, options: UpOptions) -> Executor:
         return DockerExecutor(docker_host(options), options.data_dir / "docker")
     from stackd.agent.executor.process import ProcessExecutor
 
-    return ProcessExecutor(options.data_dir / "process")
+    return ProcessExecutor(options.data_dir / "process", hidden=options.data_dir)

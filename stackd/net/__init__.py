@@ -1,0 +1,1 @@
+"""From a desired network to the kernel. Knows endpoints, addresses and ports; knows no tasks."""
