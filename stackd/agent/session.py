@@ -63,6 +63,12 @@ class Agent:
         self._description = NodeDescription(hostname=node_id)
         self._described = False
         self._welcomed = False
+        self._workforce: Workforce | None = None
+
+    async def wait_idle(self) -> None:
+        """Returns once no task is left on this host. Records may be gone before the last container is."""
+        if self._workforce is not None:
+            await self._workforce.wait_idle()
 
     async def run(self) -> None:
         """Take up what was running, then serve managers until cancelled. The tasks go on without the agent."""
@@ -70,6 +76,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 workforce = Workforce(self._node_id, self._executor, self._state, self._reporter.put, self._clock, group)
+                self._workforce = workforce
                 await workforce.restore()
                 await self._keep_in_touch(workforce)
         finally:
@@ -127,11 +134,12 @@ class Agent:
         why = "the session has ended"
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(stream, workforce, LogStreams(workforce.worker, stream, group)))
                 group.create_task(self._reporter.run(stream))
                 group.create_task(self._beat(stream, welcome.heartbeat_ns))
+                await self._listen(stream, workforce, LogStreams(workforce.worker, stream, group))
         except* StackdError as errors:
             why = _first(errors)
+        _pass_on_cancellation()
         return why
 
     async def _listen(self, stream: Stream[FromManager, FromAgent], workforce: Workforce, logs: LogStreams) -> None:
@@ -175,6 +183,14 @@ class Agent:
             return None
         self._description = description
         return description
+
+
+def _pass_on_cancellation() -> None:
+    """A TaskGroup whose part fails in the moment in which it is cancelled itself reports the failure and forgets the
+    cancellation, as happens when the manager says goodbye and the daemon ends."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _first(errors: BaseExceptionGroup[StackdError]) -> str:

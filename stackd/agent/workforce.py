@@ -57,6 +57,12 @@ class Workforce:
         self._contents: dict[BlobDigest, bytes] = {}
         self._sequence = 0
         self._swept = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Returns once no task is left on the host: each was discarded and removed."""
+        await self._idle.wait()
 
     def worker(self, task_id: TaskId) -> Worker | None:
         return self._workers.get(task_id)
@@ -124,12 +130,15 @@ class Workforce:
         controller = self._executor.controller(context)
         worker = Worker(stored, controller, self._contents, self._store, self._report, self._clock)
         self._workers[stored.assignment.id] = worker
+        self._idle.clear()
         self._group.create_task(self._run(worker), name=f"task {stored.assignment.id}")
         return worker
 
     async def _run(self, worker: Worker) -> None:
         await worker.run()
         del self._workers[worker.assignment.id]
+        if not self._workers:
+            self._idle.set()
 
     async def _sweep(self) -> None:
         """Remove what earlier lives of this agent left on the host and nobody assigns any more."""

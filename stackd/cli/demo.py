@@ -30,7 +30,7 @@ from stackd.base.time import SECOND, Duration
 from stackd.cli.errors import describe, exit_code
 from stackd.cli.invocation import Invocation
 from stackd.cli.options import example
-from stackd.cli.progress import wait_for
+from stackd.cli.progress import NoLines, wait_for
 from stackd.cli.rollout import Expectation
 
 EXAMPLE = Path(stackd.__file__).parent.parent / "examples" / "stacks" / "hello"
@@ -161,7 +161,7 @@ def _converge(data_dir: Path, node: subprocess.Popen[bytes]) -> None:
 
     _wait_until(answers, START_SECONDS, "the node does not answer")
     with invocation.daemon() as daemon:
-        wait_for(daemon, invocation, Expectation(services=(SERVICE,)), CONVERGE)
+        wait_for(daemon, NoLines(), Expectation(services=(SERVICE,)), CONVERGE)
 
 
 def _first_answer(url: str) -> str:

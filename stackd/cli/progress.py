@@ -48,6 +48,16 @@ class PlainLines:
         pass
 
 
+class NoLines:
+    """Where somebody else shows the progress already."""
+
+    def show(self, lines: Mapping[str, str]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class LiveLines:
     """For terminals: the lines are redrawn in place."""
 
@@ -67,12 +77,16 @@ class LiveLines:
         self._live.stop()
 
 
-def wait_for(client: ControlClient, invocation: Invocation, expectation: Expectation, timeout: Duration) -> None:
-    """Return once everything expected is true.
+def display_of(invocation: Invocation) -> Display:
+    """Lines that are redrawn where the terminal can do that, plain ones elsewhere."""
+    return LiveLines() if invocation.live else PlainLines()
+
+
+def wait_for(client: ControlClient, display: Display, expectation: Expectation, timeout: Duration) -> None:
+    """Return once everything expected is true; `display` is closed in any case.
 
     Raises RolloutFailed, RolledBack or RolloutTimedOut (a `timeout` of 0 is none), and Unavailable if the daemon goes
     away meanwhile."""
-    display: Display = LiveLines() if invocation.live else PlainLines()
     try:
         judged = _follow(_snapshots(client, timeout), expectation, display)
     except KeyboardInterrupt:

@@ -98,8 +98,8 @@ def _judge_rollout(service: ServiceView, expectation: Expectation) -> Verdict | 
         return None
     if expectation.earlier_rollouts.get(service.name) == rollout.started_at:
         return None
-    standing = Standing.ROLLED_BACK if service.converged else Standing.WAITING
-    return Verdict(service.name, standing, rollout.message or "rolled back to the previous spec")
+    # Decided, whether or not the previous spec runs well: waiting longer would change nothing about this change.
+    return Verdict(service.name, Standing.ROLLED_BACK, rollout.message or "rolled back to the previous spec")
 
 
 def progress_lines(judged: Iterable[Verdict], services: Iterable[ServiceView]) -> dict[str, str]:

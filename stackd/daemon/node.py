@@ -31,9 +31,8 @@ from stackd.daemon.executors import build_executor, choose_executor
 from stackd.daemon.identity import Identity, create_identity, load_identity, save_identity
 from stackd.daemon.options import Observer, UpOptions
 from stackd.daemon.sources import open_sources
-from stackd.engine.inputs import RegisterNode
 from stackd.engine.model import Node as NodeRecord
-from stackd.engine.model import NodeDescription, Principal, PrincipalKind, Role
+from stackd.engine.model import Principal, PrincipalKind, Role
 from stackd.engine.store import Store
 from stackd.gitops.runner import Sources
 from stackd.manager.control import Control
@@ -115,6 +114,7 @@ class Node:
             keeper=foundation.key,
             sources=self,
             logs=self._dispatcher,
+            node_idle=self._agent.wait_idle,
             stop=self.stop,
         )
 
@@ -142,9 +142,9 @@ class Node:
                 self._sessions = group
                 parts = [group.create_task(self.writer.run(), name="writer")]
                 await self.writer.wait_ready()
-                await self._register()
                 parts.append(group.create_task(self._dispatcher.run(), name="dispatcher"))
                 parts.append(group.create_task(self._agent.run(), name="agent"))
+                await self._wait_registered()
                 yield
                 self._stopping.set()
                 await self._dispatcher.stop()
@@ -153,21 +153,22 @@ class Node:
         finally:
             await self._foundation.member.close()
 
-    async def _register(self) -> None:
-        """The first manager of a cluster makes its own node record."""
+    def _record(self) -> NodeRecord:
+        """How this node enters the cluster that it is the first manager of."""
         node_id = self._foundation.identity.node_id
-        if node_id in self.writer.view.nodes:
-            return
-        record = NodeRecord(id=node_id, created_at=self.writer.view.now, role=Role.MANAGER)
-        description = NodeDescription(hostname=os.uname().nodename)
-        await self.writer.submit(RegisterNode(id=node_id, description=description, node=record))
+        return NodeRecord(id=node_id, created_at=self.writer.view.now, role=Role.MANAGER)
+
+    async def _wait_registered(self) -> None:
+        """Return once the agent has said what it can run: nothing could be placed before."""
+        while self._foundation.identity.node_id not in self.writer.view.node_statuses:
+            await self.writer.feed.wait_past(self.writer.feed.index)
 
     async def _connect(self) -> Stream[FromManager, FromAgent]:
         """The local agent reaches its dispatcher without a socket."""
         if self._sessions is None or self._stopping.is_set():
             raise Unavailable("daemon.stopping", "the daemon is stopping")
         ours, theirs = memory_pair()
-        self._sessions.create_task(self._dispatcher.serve(theirs), name="session")
+        self._sessions.create_task(self._dispatcher.serve(theirs, node=self._record()), name="session")
         return ours
 
     async def serve(self, observer: Observer | None) -> None:
@@ -214,7 +215,7 @@ async def _run_down(options: UpOptions, observer: Observer | None) -> int:
     async with _node(options) as node:
         async for progress in node.control.down(DownRequest(remove=True), _local_caller(os.geteuid())):
             if observer is not None and not progress.done:
-                observer.note(f"{progress.remaining} tasks left")
+                observer.note(f"tasks left: {progress.remaining} {progress.message}".rstrip())
     return 0
 
 

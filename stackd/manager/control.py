@@ -100,13 +100,16 @@ class Control:
         keeper: SecretKeeper,
         sources: SourceControl,
         logs: LogSource,
+        node_idle: Callable[[], Awaitable[None]],
         stop: Callable[[], Awaitable[None]],
     ) -> None:
+        """`node_idle` returns once this node's agent has removed everything, `stop` ends the daemon."""
         self._identity = identity
         self._writer = writer
         self._keeper = keeper
         self._sources = sources
         self._logs = logs
+        self._node_idle = node_idle
         self._stop = stop
 
     @property
@@ -291,7 +294,10 @@ class Control:
         return await self._change(service.name, stage, command)
 
     async def rollback(self, request: NameRequest, caller: Caller) -> ServiceView:
-        return await self._change(request.name, RollbackService(name=request.name, principal=caller.principal))
+        return await self._change(
+            request.name,
+            RollbackService(name=request.name, principal=caller.principal, override=request.override),
+        )
 
     async def _change(self, name: str, *inputs: Input) -> ServiceView:
         self._service(name)
@@ -317,6 +323,7 @@ class Control:
         if request.remove:
             async for progress in self._remove_everything(caller):
                 yield progress
+            await self._node_idle()
         yield DownProgress(remaining=len(self._view.tasks), done=True)
         await self._stop()
 
@@ -324,13 +331,14 @@ class Control:
         names = [stack.name for stack in self._view.stacks.values()]
         if names:
             await self._writer.submit_all([RemoveStack(name=name, principal=caller.principal, override=True) for name in names])
-        last = -1
+        last: DownProgress | None = None
         while self._view.services or self._view.tasks:
             index = self._writer.feed.index
-            remaining = len(self._view.tasks)
-            if remaining != last:
-                yield DownProgress(remaining=remaining)
-                last = remaining
+            errors = (self._view.status_of(task.id).error for task in self._view.tasks.values())
+            progress = DownProgress(remaining=len(self._view.tasks), message=next(filter(None, errors), ""))
+            if progress != last:
+                yield progress
+                last = progress
             await self._writer.feed.wait_past(index)
 
 

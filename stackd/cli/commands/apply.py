@@ -15,7 +15,7 @@ from stackd.cli.invocation import Invocation, pass_invocation
 from stackd.cli.options import example, file_options, host_option, output_option, wait_options
 from stackd.cli.output import document
 from stackd.cli.planprint import summary
-from stackd.cli.progress import wait_for
+from stackd.cli.progress import display_of, wait_for
 from stackd.cli.rollout import Expectation, rollouts_of
 from stackd.cli.stackfiles import StackFile, read_stacks
 from stackd.cli.wording import clock_time, count
@@ -60,7 +60,7 @@ def apply(
         _say_stored(response, plan)
         if not detach:
             expectation = Expectation(services=response.services, gone=_removals(plan), earlier_rollouts=earlier)
-            wait_for(daemon, invocation, expectation, timeout)
+            wait_for(daemon, display_of(invocation), expectation, timeout)
     _print_result(invocation, response, waited=None if detach else time.monotonic() - started)
 
 

@@ -40,4 +40,4 @@ def events(invocation: Invocation, follow: bool, stack: str, limit: int, after: 
 
 def event_line(event: EventView) -> str:
     """`2026-05-01T12:00:00.000Z  rollout.paused  shop_web  3 of 5 tasks failed  (source:main)`."""
-    return f"{event.at}  {event.kind:<20}  {event.subject}  {event.message}  ({event.principal})"
+    return f"{event.at}  {event.kind:<26}  {event.subject}  {event.message}  ({event.principal})"

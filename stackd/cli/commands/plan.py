@@ -31,9 +31,10 @@ def plan(
     adopt: bool,
     tell_changes: bool,
 ) -> None:
-    """Show what would change, where tasks would run, in which order, and how long it would take.
+    """Show what an apply would change, and how.
 
-    Exit code 3 if the change would be refused or would not fit.
+    Which fields, on which line; where tasks would run; in which order they are replaced; how many stay running; how long
+    it takes. Exit code 3 if the change would be refused or would not fit.
     """
     files = read_stacks(paths, name, invocation.environment)
     request = PlanRequest(

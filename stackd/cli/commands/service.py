@@ -21,7 +21,7 @@ from stackd.cli.invocation import Invocation, pass_invocation
 from stackd.cli.listing import print_services, print_tasks
 from stackd.cli.options import example, host_option, output_option, override_option, wait_options
 from stackd.cli.output import document
-from stackd.cli.progress import wait_for
+from stackd.cli.progress import display_of, wait_for
 from stackd.cli.rollout import Expectation, rollouts_of
 from stackd.cli.servicepage import service_page
 
@@ -156,12 +156,13 @@ def _assignments(entries: tuple[str, ...]) -> tuple[str, ...]:
 
 @service.command(epilog=example("stackd service rollback hello_web"))
 @click.argument("name")
+@override_option
 @wait_options
 @host_option
 @pass_invocation
-def rollback(invocation: Invocation, name: str, detach: bool, timeout: Duration) -> None:
+def rollback(invocation: Invocation, name: str, override: bool, detach: bool, timeout: Duration) -> None:
     """Go back to the spec before the last change."""
-    request = NameRequest(name=name)
+    request = NameRequest(name=name, override=override)
     _change(invocation, lambda daemon: [daemon.rollback(request)], detach=detach, timeout=timeout, is_rollback=True)
 
 
@@ -193,6 +194,6 @@ def _change(
         names = tuple(one.name for one in changed)
         if not detach:
             expectation = Expectation(services=names, earlier_rollouts=earlier, rollback=is_rollback)
-            wait_for(daemon, invocation, expectation, timeout)
+            wait_for(daemon, display_of(invocation), expectation, timeout)
     for name in names:
         click.echo(name if detach else f"{name} converged")

@@ -19,7 +19,10 @@ from stackd.spec.report import format_problems, problem_record
 @pass_invocation
 @click.pass_context
 def validate(ctx: click.Context, invocation: Invocation, paths: tuple[str, ...], name: str | None) -> None:
-    """Check stack files and show every problem; exit code 1 if there is an error."""
+    """Check stack files and show every problem.
+
+    Needs no daemon. Exit code 1 if there is an error.
+    """
     findings = check_stacks(paths, name, invocation.environment)
     match invocation.output:
         case "json":

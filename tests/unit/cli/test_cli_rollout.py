@@ -36,6 +36,11 @@ def test_a_rolled_back_service_is_no_success_although_it_runs() -> None:
     assert standing(a_service(rollout=a_rollout("rollback_completed"))) is Standing.ROLLED_BACK
 
 
+def test_a_rollback_to_a_spec_that_does_not_run_either_is_not_waited_for() -> None:
+    service = a_service(converged=False, running=1, rollout=a_rollout("rollback_completed"))
+    assert standing(service) is Standing.ROLLED_BACK
+
+
 def test_a_rollback_of_an_earlier_change_says_nothing_about_this_one() -> None:
     before = a_service(rollout=a_rollout("rollback_completed"))
     expectation = Expectation(services=("shop_web",), earlier_rollouts=rollouts_of([before]))

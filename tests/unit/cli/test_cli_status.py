@@ -77,7 +77,7 @@ def test_a_source_that_can_not_be_used_makes_sync_fail(stackd: Stackd) -> None:
 def test_events_come_in_order_one_per_line(stackd: Stackd) -> None:
     stackd.control.event_list = (EVENT,)
     ended = stackd("events", "--stack", "shop", "--limit", "5")
-    assert ended.out == ("2026-05-01T11:59:00.000Z  rollout.paused        shop_web  1 of 3 tasks failed  (source:main)\n")
+    assert ended.out == ("2026-05-01T11:59:00.000Z  rollout.paused              shop_web  1 of 3 tasks failed  (source:main)\n")
     assert stackd.control.requests == [EventsRequest(limit=5, stack="shop")]
 
 

@@ -50,7 +50,7 @@ class ProcessExecutor:
 
     async def start(self) -> None:
         if not self._isolated:
-            log.info("no right to make namespaces: tasks are plain processes without limits, volumes, configs, mapped ports")
+            log.warning("no right to make namespaces: tasks are plain processes without limits, volumes, configs, mapped ports")
         elif self._groups is None:
             log.info("no writable control groups: tasks that ask for limits are refused")
         await asyncio.to_thread(self._host.reopen)
