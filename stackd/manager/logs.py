@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Protocol
 
 from stackd.api.control import LogsRequest
@@ -22,7 +23,9 @@ QUEUE_LIMIT = 1000
 class LogSource(Protocol):
     """The dispatcher, as seen from here."""
 
-    def tail_logs(self, task: Task, *, follow: bool, tail: int, since: Instant) -> AsyncIterator[LogChunk]: ...
+    def tail_logs(self, task: Task, *, follow: bool, tail: int, since: Instant) -> AsyncGenerator[LogChunk, None]:
+        """Lines of a task's log; closing the generator ends the stream on the node."""
+        ...
 
 
 async def merge_logs(
@@ -39,11 +42,12 @@ async def merge_logs(
         node = present.node_name(view, task.node_id)
         try:
             since = Instant(request.since_ns)
-            async for chunk in source.tail_logs(task, follow=request.follow, tail=request.tail, since=since):
-                if chunk.error:
-                    await lines.put(_warning(name, node, chunk.error))
-                elif not chunk.end:
-                    await lines.put(_line(name, node, chunk))
+            async with aclosing(source.tail_logs(task, follow=request.follow, tail=request.tail, since=since)) as chunks:
+                async for chunk in chunks:
+                    if chunk.error:
+                        await lines.put(_warning(name, node, chunk.error))
+                    elif not chunk.end:
+                        await lines.put(_line(name, node, chunk))
         except StackdError as error:
             await lines.put(_warning(name, node, error.message))
 

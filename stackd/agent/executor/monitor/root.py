@@ -119,6 +119,8 @@ def _lay_host_mounts(hidden: str) -> None:
     """Over the host's root: its other file systems in the same way, and nothing of the daemon's own directory."""
     for number, (path, read_only) in enumerate(_host_mounts(hidden), start=1):
         target = f"root{path}"
+        if not os.path.exists(target):
+            continue  # its mount point belongs to a mount that was left out (a chroot's /sys, say)
         if read_only or not os.path.isdir(target):
             kernel.bind(path, target, read_only=True)
             continue

@@ -1,0 +1,135 @@
+"""A simulated container host: what outlives its agent, and what the images on it do.
+
+An image's name says how its containers behave, so that a stack file alone tells a scenario:
+
+    img:missing               can't be pulled
+    img:fails-at-start        the start is a fault
+    img:exits-1-after-2s      runs for two seconds, then ends with code 1
+    img:starts-in-30s         slow to start (an image with a healthcheck)
+    img:pulls-in-60s          slow to prepare
+    img:stops-in-8s           slow to stop
+    anything else             runs until it is stopped
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from stackd.agent.taskfiles import StoredTask
+from stackd.base.ids import TaskId
+from stackd.base.records import decoder, encode
+from stackd.base.time import Instant
+
+_EXITS = re.compile(r":exits-(\d+)-after-(\d+)s")
+_SLOW = re.compile(r":(pulls|starts|stops)-in-(\d+)s")
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What an image's containers do. Seconds of None mean the host's own random delay; `exits_after` None is never."""
+
+    missing: bool = False
+    fails_at_start: bool = False
+    pull_seconds: float | None = None
+    start_seconds: float | None = None
+    stop_seconds: float | None = None
+    exit_code: int = 0
+    exits_after: float | None = None
+
+
+def behaviour_of(image: str) -> Behaviour:
+    """The behaviour that an image's name describes."""
+    slow = {kind: float(amount) for kind, amount in _SLOW.findall(image)}
+    exits = _EXITS.search(image)
+    return Behaviour(
+        missing=":missing" in image,
+        fails_at_start=":fails-at-start" in image,
+        pull_seconds=slow.get("pulls"),
+        start_seconds=slow.get("starts"),
+        stop_seconds=slow.get("stops"),
+        exit_code=int(exits[1]) if exits else 0,
+        exits_after=float(exits[2]) if exits else None,
+    )
+
+
+@dataclass
+class Container:
+    """One task on the host. `exit_code` None while it hasn't ended."""
+
+    task_id: TaskId
+    pid: int = 0
+    running: bool = False
+    exit_code: int | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    lines: list[tuple[Instant, bytes]] = field(default_factory=list)
+
+
+class MemoryTaskStates:
+    """The agent's task files on a simulated host's disk. `full` makes every write fail."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[TaskId, bytes] = {}
+        self._decode = decoder(StoredTask).decode
+        self.full = False
+
+    def load(self) -> tuple[StoredTask, ...]:
+        return tuple(self._decode(data) for _, data in sorted(self._tasks.items()))
+
+    def save(self, task: StoredTask) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        self._tasks[task.assignment.id] = encode(task)
+
+    def delete(self, task_id: TaskId) -> None:
+        self._tasks.pop(task_id, None)
+
+
+class FakeHost:
+    """The containers of one node, its engine and its disk. `starts` counts how often each task was started, ever: never
+    twice."""
+
+    def __init__(self, hostname: str, entropy: random.Random) -> None:
+        self.hostname = hostname
+        self.containers: dict[TaskId, Container] = {}
+        self.states = MemoryTaskStates()
+        self.starts: Counter[TaskId] = Counter()
+        self.engine_up = True
+        self._entropy = entropy
+        self._pids = 1000
+
+    def delay(self, wanted: float | None, low: float, high: float) -> float:
+        """How long something takes: as the image says, else as the day goes."""
+        return self._entropy.uniform(low, high) if wanted is None else wanted
+
+    def create(self, task_id: TaskId) -> Container:
+        """The task's container, made if it isn't there."""
+        return self.containers.setdefault(task_id, Container(task_id))
+
+    def start(self, container: Container, behaviour: Behaviour) -> None:
+        self._pids += 1
+        self.starts[container.task_id] += 1
+        container.pid, container.running = self._pids, True
+        if behaviour.exits_after is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(behaviour.exits_after, self.end, container, behaviour.exit_code)
+
+    def end(self, container: Container, exit_code: int) -> None:
+        """The container's process has ended."""
+        if container.running:
+            container.running, container.exit_code, container.pid = False, exit_code, 0
+            container.ended.set()
+
+    def remove(self, task_id: TaskId) -> None:
+        if container := self.containers.pop(task_id, None):
+            self.end(container, 137)
+            container.ended.set()
+
+    def reboot(self) -> None:
+        """Every process on the host is killed; what was created stays."""
+        for container in self.containers.values():
+            self.end(container, 137)

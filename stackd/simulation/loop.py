@@ -1,0 +1,67 @@
+"""An asyncio loop in virtual time: sleeping costs nothing, and one seed gives one history.
+
+Time moves only when nothing is ready to run, and then straight to the next timer; timers of one instant fire in the order
+in which they were set. There are no sockets and no threads here. A program in which everything waits and no timer is set
+will never go on, so that is an error at once instead of a hanging test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from stackd.base.time import SECOND, Duration, Instant
+
+T = TypeVar("T")
+
+_NO_DRIFT = Duration(0)
+
+EPOCH = Instant(1_767_225_600 * SECOND)
+"""Where simulated wall clocks start: the first second of 2026."""
+
+
+class Deadlock(Exception):
+    """Everything waits and no timer is set."""
+
+
+class _InstantSelector(selectors.DefaultSelector):
+    """Never waits: tells the loop how far its time has to jump."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        if timeout is None:
+            raise Deadlock("every task waits and no timer is set")
+        self.now += max(0.0, timeout)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """The loop; its time starts at 0."""
+
+    def __init__(self) -> None:
+        self._instants = _InstantSelector()
+        super().__init__(self._instants)
+
+    def time(self) -> float:
+        return self._instants.now
+
+
+class VirtualClock:
+    """A host's wall clock in virtual time. `drift` is how far it is off."""
+
+    def __init__(self, drift: Duration = _NO_DRIFT) -> None:
+        self.drift = drift
+
+    def now(self) -> Instant:
+        return Instant(EPOCH + self.drift + round(asyncio.get_running_loop().time() * SECOND))
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` in virtual time to its end."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
