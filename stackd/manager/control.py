@@ -284,7 +284,8 @@ class Control:
         settings = _changed_settings(service.settings, request)
         if spec == row.spec and settings == service.settings:
             return present.service_view(self._view, service)
-        if request.force and msgspec.structs.replace(spec, force=row.spec.force) == row.spec:
+        unforced = msgspec.structs.replace(spec, force=row.spec.force)
+        if unforced == row.spec and settings == service.settings:  # nothing but --force, which nobody's file contradicts
             return await self._change(service.name, ForceUpdate(name=service.name, principal=caller.principal))
         digest = spec_digest(spec)
         stage = StageContent(specs=(SpecRow(digest=digest, spec=spec),))
