@@ -12,20 +12,21 @@ from functools import partial
 
 import msgspec
 
-from stackd.base.ids import NodeId, ServiceId, SpecDigest
+from stackd.base.ids import NodeId, ServiceId, SpecDigest, TaskId
 from stackd.base.time import MINUTE, Duration
 from stackd.engine.dirty import Dirty
 from stackd.engine.draft import Draft
+from stackd.engine.ledger import Charge, Usage, charge_of, holds
 from stackd.engine.model import Service, Task, TaskStatus
 from stackd.engine.orchestrate.slots import is_live, spec_of
 from stackd.engine.rollout import config_of
-from stackd.engine.schedule.nodes import Demand, Discount, NodeInfo
+from stackd.engine.schedule.nodes import Discount, NodeInfo
 from stackd.engine.schedule.placement import Group, Verdict, place
 from stackd.engine.schedule.resources import beyond, minus
 from stackd.engine.tasks import task_name
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
-from stackd.spec.stack import Resources, UpdateOrder
+from stackd.spec.stack import UpdateOrder
 
 FAILURE_WINDOW = Duration(5 * MINUTE)
 """How long a failure counts against a node (semantics 12.6)."""
@@ -120,15 +121,10 @@ def _leave_waiting(draft: Draft, service: Service, refused: list[tuple[Task, Ver
 def _discount(view: View, service: Service, task: Task) -> Discount | None:
     """What the task this one waits for holds: free for it, since it starts only when that one has stopped."""
     predecessor = _predecessor(view, service, task)
-    if predecessor is None or not _holds(view, predecessor):
+    held = _charge_now(view, predecessor.id) if predecessor is not None else None
+    if held is None:
         return None
-    demand = Demand.of(spec_of(view, predecessor.spec))
-    return Discount(
-        node_id=predecessor.node_id,
-        resources=demand.reservations,
-        ports=demand.ports,
-        counted=is_live(predecessor),
-    )
+    return Discount(node_id=held.node_id, resources=held.reserved, ports=held.ports, counted=held.live)
 
 
 def _predecessor(view: View, service: Service, task: Task) -> Task | None:
@@ -140,54 +136,54 @@ def _predecessor(view: View, service: Service, task: Task) -> Task | None:
     return None if config.order is UpdateOrder.START_FIRST else view.tasks.get(task.replaces)
 
 
-def _holds(view: View, task: Task) -> bool:
-    """Whether the task takes up room on its node."""
-    return bool(task.node_id) and TaskState.ASSIGNED <= view.status_of(task.id).state <= TaskState.RUNNING
-
-
-def _accounts(view: View) -> dict[NodeId, NodeInfo]:
-    """The account of every node, charged with the tasks it has. A successor that waits for its predecessor is charged only
-    with what it needs beyond that."""
+def _accounts(draft: Draft) -> dict[NodeId, NodeInfo]:
+    """The account of every node: what the ledger says, with the changes of this decision. A successor that waits for its
+    predecessor is charged only with what it needs beyond that."""
+    usage = {node.id: draft.ledger.usage(node.id) for node in draft.nodes.values()}
+    for key in draft.changed_tasks():
+        _rebook(usage, draft.ledger.charge(TaskId(key)), _charge_now(draft, key))
+    for task in draft.succeeding_tasks():
+        if task.node_id in usage and (shared := _shared(draft, task)) is not None:
+            usage[task.node_id] = usage[task.node_id].minus(shared)
     accounts: dict[NodeId, NodeInfo] = {}
-    demands: dict[SpecDigest, Demand] = {}
-    for node in sorted(view.nodes.values(), key=lambda node: node.id):
-        status = view.node_statuses.get(node.id)
-        if status is None:
-            continue
-        resources = status.description.resources
-        info = NodeInfo(node=node, status=status, available=resources)
-        for task in view.tasks_of_node(node.id):
-            _charge(view, info, task, demands)
-        accounts[node.id] = info
+    for node_id in sorted(usage):
+        node, status = draft.nodes.get(node_id), draft.node_statuses.get(node_id)
+        if node is not None and status is not None:
+            used = usage[node_id]
+            available = minus(status.description.resources, used.reserved)
+            accounts[node_id] = NodeInfo(node, status, available, set(used.ports), used.live)
     return accounts
 
 
-def _charge(view: View, info: NodeInfo, task: Task, demands: dict[SpecDigest, Demand]) -> None:
-    if not _holds(view, task):
-        return
-    demand = _demand(view, task.spec, demands)
+def _charge_now(view: View, key: str) -> Charge | None:
+    return charge_of(view.tasks.get(key), view.statuses.get(key), view.specs)
+
+
+def _rebook(usage: dict[NodeId, Usage], before: Charge | None, after: Charge | None) -> None:
+    if before is not None and before.node_id in usage:
+        usage[before.node_id] = usage[before.node_id].minus(before)
+    if after is not None and after.node_id in usage:
+        usage[after.node_id] = usage[after.node_id].plus(after)
+
+
+def _shared(view: View, task: Task) -> Charge | None:
+    """What a successor and its predecessor both hold on one node, though they never will at once."""
     service = view.services.get(task.service_id)
     predecessor = _predecessor(view, service, task) if service is not None else None
-    held = Resources()
-    if predecessor is not None and predecessor.node_id == task.node_id and _holds(view, predecessor):
-        held = _demand(view, predecessor.spec, demands).reservations
-    info.available = minus(info.available, beyond(demand.reservations, held))
-    info.used_ports |= demand.ports
-    info.tasks_total += is_live(task)
-
-
-def _demand(view: View, digest: SpecDigest, demands: dict[SpecDigest, Demand]) -> Demand:
-    known = demands.get(digest)
-    if known is None:
-        row = view.specs.get(digest)
-        known = demands[digest] = Demand.of(row.spec) if row is not None else Demand()
-    return known
+    own = _charge_now(view, task.id)
+    if predecessor is None or own is None or predecessor.node_id != task.node_id:
+        return None
+    held = _charge_now(view, predecessor.id)
+    if held is None:
+        return None
+    both = minus(own.reserved, beyond(own.reserved, held.reserved))
+    return Charge(task.node_id, both, frozenset(), live=False)
 
 
 def _count_for_group(draft: Draft, service: Service, digest: SpecDigest, accounts: dict[NodeId, NodeInfo]) -> None:
     """The two counts of an account that are about the group: active tasks of its service, recent failures of its spec."""
     tasks = draft.tasks_of_service(service.id)
-    active = Counter(task.node_id for task in tasks if is_live(task) and _holds(draft, task))
+    active = Counter(task.node_id for task in tasks if is_live(task) and holds(task, draft.statuses.get(task.id)))
     failures = Counter(
         task.node_id for task in tasks if task.spec == digest and _failed_recently(draft, draft.status_of(task.id))
     )

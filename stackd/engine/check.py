@@ -1,6 +1,6 @@
 """Checks a state, and a step from one state to the next, against what must always hold.
 
-Shared by the tests, the simulator (after each commit) and `stackd doctor`. A finding is a sentence; no findings is well.
+Shared by the tests and the simulator (after each commit). A finding is a sentence; no findings is well.
 What nodes do by themselves (crash, fail, vanish) is no violation: only what the engine decides is judged.
 """
 
@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from stackd.base.ids import NodeId
+from stackd.engine.ledger import UNUSED, Usage, charge_of
 from stackd.engine.model import Availability, NodeState, Service, Task
-from stackd.engine.orchestrate.slots import is_live, slots_of
+from stackd.engine.orchestrate.slots import is_live, node_suits, slots_of, spec_of, why_evicting
 from stackd.engine.rollout import ACTIVE, config_of
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
@@ -24,6 +25,7 @@ def check_state(view: View) -> list[str]:
         *_check_references(view),
         *_check_slots(view),
         *_check_listeners(view),
+        *_check_ledger(view),
     ]
 
 
@@ -68,6 +70,18 @@ def _check_listeners(view: View) -> Iterator[str]:
         for (protocol, port), count in held.items():
             if count > 1:
                 yield f"node {node.id} has {count} tasks on port {port}/{protocol}"
+
+
+def _check_ledger(view: View) -> Iterator[str]:
+    """The derived accounts say what a count of all tasks says."""
+    counted: dict[NodeId, Usage] = {}
+    for task in view.tasks.values():
+        charge = charge_of(task, view.statuses.get(task.id), view.specs)
+        if charge is not None:
+            counted[charge.node_id] = counted.get(charge.node_id, UNUSED).plus(charge)
+    for node in view.nodes.values():
+        if view.ledger.usage(node.id) != counted.get(node.id, UNUSED):
+            yield f"the account of node {node.id} does not say what its tasks take up"
 
 
 def check_transition(old: View, new: View) -> list[str]:
@@ -135,10 +149,12 @@ def _slots_taken_down(old: View, new: View, service: Service) -> int:
 
 
 def _was_replaced(old: View, new: View, task: Task) -> bool:
+    """Whether this step took down a running task that could have stayed."""
     before = old.tasks.get(task.id)
     if before is None or not is_live(before) or task.desired is not TaskState.SHUTDOWN:
         return False
-    return new.status_of(task.id).state is TaskState.RUNNING
+    may_stay = not why_evicting(new, task.node_id) and node_suits(new, spec_of(new, task.spec), task.node_id)
+    return may_stay and new.status_of(task.id).state is TaskState.RUNNING
 
 
 def _slots_in_transition(view: View, service: Service) -> int:

@@ -104,6 +104,7 @@ class Draft(View):
         self.next_version = view.version + 1
         self.now = now
         self.event_seq = view.event_seq
+        self.ledger = view.ledger
         self.wakeups: dict[ServiceId, Instant] = {}
         self.reasons: dict[str, str] = {}
         self.more: dict[ServiceId, None] = {}
@@ -171,6 +172,10 @@ class Draft(View):
     def is_new(self, task: Task) -> bool:
         """Whether the task is written by this decision anyway."""
         return task.id in self._overlay("tasks").changes
+
+    def changed_tasks(self) -> set[str]:
+        """The keys of tasks that this decision writes itself or their status."""
+        return self._overlay("tasks").changes.keys() | self._overlay("statuses").changes.keys()
 
     # Undoing and finishing.
 

@@ -9,7 +9,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from stackd.engine.model import Rollout, RolloutState, Service, Task
-from stackd.engine.orchestrate.slots import Slot, Wanted, is_finished, is_live, is_lost, node_suits, slots_of, why_evicting
+from stackd.engine.orchestrate.slots import (
+    Slot,
+    SlotKey,
+    Wanted,
+    is_finished,
+    is_live,
+    is_lost,
+    node_suits,
+    slots_of,
+    takes_tasks,
+    why_evicting,
+)
 from stackd.engine.restart_policy import may_restart
 from stackd.engine.tasks import task_name
 from stackd.engine.taskstate import TaskState, is_terminal
@@ -62,23 +73,31 @@ def _troubles(view: View, service: Service) -> list[ServiceHealth]:
     """Everything that keeps the service from being converged, slot by slot."""
     slots = slots_of(view, service)
     wanted = Wanted(view, service)
-    filled = [slot for slot in slots.values() if slot.live or is_finished(view, slot)]
+    filled = [slot for slot in slots.values() if slot.live or _counts_as_done(view, service, wanted, slot)]
     troubles = [trouble for slot in filled if (trouble := _trouble_in(view, service, wanted, slot)) is not None]
-    missing = _wanted_slots(view, service, wanted) - len(filled)
-    if missing > 0:
+    missing, surplus = _difference(view, service, wanted, {slot.key for slot in filled})
+    if missing:
         troubles.append(ServiceHealth(PROGRESSING, False, f"{missing} tasks are still to be created"))
-    elif missing < 0:
-        troubles.append(ServiceHealth(PROGRESSING, False, f"{-missing} tasks are still to be removed"))
+    if surplus:
+        troubles.append(ServiceHealth(PROGRESSING, False, f"{surplus} tasks are still to be removed"))
     stopping = [task for slot in slots.values() for task in slot.tasks if _still_stops(view, task)]
     if stopping:
         troubles.append(ServiceHealth(PROGRESSING, False, f"{len(stopping)} old tasks are still stopping"))
     return troubles
 
 
-def _wanted_slots(view: View, service: Service, wanted: Wanted) -> int:
+def _counts_as_done(view: View, service: Service, wanted: Wanted, slot: Slot) -> bool:
+    return is_finished(view, slot) and takes_tasks(view, service, wanted.spec, slot.key)
+
+
+def _difference(view: View, service: Service, wanted: Wanted, filled: set[SlotKey]) -> tuple[int, int]:
+    """How many slots are not filled but should be, and the other way round."""
     if service.settings.mode is ServiceMode.REPLICATED:
-        return service.settings.replicas
-    return sum(node_suits(view, wanted.spec, node.id) and not why_evicting(view, node.id) for node in view.nodes.values())
+        return max(0, service.settings.replicas - len(filled)), max(0, len(filled) - service.settings.replicas)
+    due: set[SlotKey] = {(0, node.id) for node in view.nodes.values()}
+    due = {key for key in due if takes_tasks(view, service, wanted.spec, key)}
+    suitable = {key for key in filled if node_suits(view, wanted.spec, key[1]) and not why_evicting(view, key[1])}
+    return len(due - filled), len(filled - suitable)
 
 
 def _still_stops(view: View, task: Task) -> bool:

@@ -10,14 +10,12 @@ import msgspec
 
 from stackd.base.time import Instant, after
 from stackd.engine.draft import Draft
-from stackd.engine.model import Availability, RolloutState, Service, StartGate, Task
-from stackd.engine.orchestrate.slots import Slot, Wanted, is_down, is_lost, node_suits, slot_key, slots_of, still_stopping
+from stackd.engine.model import Availability, Rollout, Service, StartGate, Task
+from stackd.engine.orchestrate.slots import Slot, Wanted, is_down, is_lost, slots_of, still_stopping, takes_tasks
 from stackd.engine.restart_policy import counted, may_restart, policy_of
+from stackd.engine.rollout import ACTIVE, PAUSED
 from stackd.engine.tasks import make_task, release_task, start_after, stop_task, task_name
 from stackd.engine.taskstate import TaskState, is_terminal
-from stackd.spec.stack import ServiceMode
-
-_PAUSED = (RolloutState.PAUSED, RolloutState.ROLLBACK_PAUSED)
 
 
 def restart_ended(draft: Draft, service: Service) -> None:
@@ -28,15 +26,10 @@ def restart_ended(draft: Draft, service: Service) -> None:
             status = draft.status_of(task.id)
             if not is_terminal(status.state):
                 continue
-            if service.settings.mode is ServiceMode.GLOBAL and not _global_may_restart(draft, wanted, task):
-                stop_task(draft, task, "the node takes no new task of this service")
-            else:
+            if takes_tasks(draft, service, wanted.spec, slot.key):
                 replace_task(draft, service, wanted, slot, task, f"the task has ended: {status.error or status.state.word}")
-
-
-def _global_may_restart(draft: Draft, wanted: Wanted, task: Task) -> bool:
-    node = draft.nodes.get(task.node_id)
-    return node is not None and node.availability is Availability.ACTIVE and node_suits(draft, wanted.spec, node.id)
+            else:
+                stop_task(draft, task, "the node takes no new task of this service")
 
 
 def replace_task(
@@ -56,7 +49,9 @@ def replace_task(
         return
     if standing or any(wanted.is_clean(other) for other in others):
         return  # the slot has a successor already
-    if allowed:
+    if allowed and not wanted.is_clean(task) and (rollout := _active_rollout(draft, service)) is not None:
+        _update_early(draft, service, rollout, slot, task, reason)
+    elif allowed:
         _make_successor(draft, service, slot, task, reason)
     else:
         message = f"not restarted, the restart policy says no: {reason}"
@@ -65,7 +60,7 @@ def replace_task(
 
 def _is_paused(draft: Draft, service: Service) -> bool:
     rollout = draft.rollouts.get(service.id)
-    return rollout is not None and rollout.state in _PAUSED
+    return rollout is not None and rollout.state in PAUSED
 
 
 def _prepare_again(draft: Draft, service: Service, slot: Slot, failed: Task, reason: str) -> None:
@@ -85,12 +80,33 @@ def _prepare_again(draft: Draft, service: Service, slot: Slot, failed: Task, rea
     draft.wake(due, service.id)
 
 
+def _active_rollout(draft: Draft, service: Service) -> Rollout | None:
+    rollout = draft.rollouts.get(service.id)
+    current = rollout is not None and rollout.state in ACTIVE and rollout.spec_version == service.spec_version
+    return rollout if current else None
+
+
+def _update_early(draft: Draft, service: Service, rollout: Rollout, slot: Slot, task: Task, reason: str) -> None:
+    """A task of the old spec is lost during an update: its slot is updated now, out of turn, and is part of the rollout.
+    The restart delay is for tasks that fail again and again; this is another spec."""
+    successor = make_task(
+        draft,
+        service,
+        slot.key,
+        desired=TaskState.READY,
+        reason=reason,
+        rollout=rollout.generation,
+        replaces=task.id,
+    )
+    start_after(draft, successor, None if is_lost(draft, task) else task, draft.now, reason)
+
+
 def _make_successor(draft: Draft, service: Service, slot: Slot, task: Task, reason: str) -> None:
     delay = 0 if _is_draining(draft, task) else policy_of(draft, task).delay_ns
     successor = make_task(
         draft,
         service,
-        slot_key(service, task),
+        slot.key,
         desired=TaskState.READY,
         reason=reason,
         restarts=_attempts(draft, service, task),

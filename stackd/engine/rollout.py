@@ -62,16 +62,17 @@ def start_rollout(draft: Draft, service: Service, state: RolloutState, message: 
     return rollout
 
 
-def open_rollout(draft: Draft, service: Service, todo: int) -> Rollout | None:
-    """The rollout that applies to the service as submitted, begun if slots are to be replaced; None if there is none.
+def open_rollout(draft: Draft, service: Service, todo: int, moving: int) -> Rollout | None:
+    """The rollout that applies to the service as submitted, begun if slots are to be replaced; None if there is none. `todo`
+    counts the slots to replace, `moving` those that are being replaced already.
 
     A paused one waits for the next submission. One that a newer submission has overtaken ends here."""
     rollout = draft.rollouts.get(service.id)
     current = rollout is not None and rollout.spec_version == service.spec_version
     if rollout is not None and current and (rollout.state in ACTIVE or rollout.state in PAUSED):
-        return put_rollout(draft, rollout, total=rollout.total or todo)
+        return put_rollout(draft, rollout, total=rollout.total or todo + moving)
     if todo:
-        return start_rollout(draft, service, RolloutState.UPDATING, "update in progress", total=todo)
+        return start_rollout(draft, service, RolloutState.UPDATING, "update in progress", total=todo + moving)
     if rollout is not None and not current and rollout.completed_at == 0:
         return put_rollout(
             draft,

@@ -15,7 +15,8 @@ import msgspec
 from stackd.base.errors import StackdError
 from stackd.base.records import Record, decoder, encode
 from stackd.base.time import Instant
-from stackd.engine.model import Event, Row
+from stackd.engine.ledger import Ledger, charge_of
+from stackd.engine.model import Event, Row, Task, TaskStatus
 from stackd.engine.tables import Index, Table
 from stackd.engine.view import TABLE_OF, View, buckets_of
 
@@ -67,6 +68,7 @@ class _Tables(View):
         for name in TABLE_OF.values():
             setattr(self, name, Table())
         self._buckets: Index = Index()
+        self.ledger = Ledger()
         self.index = 0
         self.version = 0
         self.now = Instant(0)
@@ -77,6 +79,7 @@ class _Tables(View):
         for name in TABLE_OF.values():
             setattr(other, name, self.table(name).fork())
         other._buckets = self._buckets.fork()
+        other.ledger = self.ledger.fork()
         other.index, other.version, other.now = self.index, self.version, self.now
         other.event_seq = self.event_seq
         return other
@@ -88,13 +91,20 @@ class _Tables(View):
     def put(self, row: Row) -> None:
         previous = self.table(TABLE_OF[type(row)]).put(row.key, row)
         self._reindex(row.key, previous, row)
-        if isinstance(row, Event):
+        if isinstance(row, Task | TaskStatus):
+            self._charge(row.key)
+        elif isinstance(row, Event):
             self.event_seq = max(self.event_seq, row.seq)
 
     def delete(self, name: str, key: str) -> None:
         """Remove a row; that it (or the table) doesn't exist is no error."""
         if name in _NAMES:
             self._reindex(key, self.table(name).pop(key), None)
+            if name in _CHARGED:
+                self._charge(key)
+
+    def _charge(self, task_id: str) -> None:
+        self.ledger.settle(task_id, charge_of(self.tasks.get(task_id), self.statuses.get(task_id), self.specs))
 
     def _reindex(self, key: str, before: Row | None, after: Row | None) -> None:
         source = buckets_of(before) if before is not None else ()
@@ -104,6 +114,7 @@ class _Tables(View):
 
 
 _NAMES = frozenset(TABLE_OF.values())
+_CHARGED = frozenset({TABLE_OF[Task], TABLE_OF[TaskStatus]})
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import msgspec
 from stackd.base.time import MILLISECOND, Instant, after
 from stackd.engine.draft import Draft
 from stackd.engine.model import Rollout, RolloutState, Service, Task
-from stackd.engine.orchestrate.slots import Slot, Wanted, is_finished, is_live, slots_of, still_stopping
+from stackd.engine.orchestrate.slots import Slot, Wanted, is_finished, is_live, slots_of, still_stopping, takes_tasks
 from stackd.engine.restart_policy import may_restart
 from stackd.engine.rollout import ACTIVE, PAUSED, config_of, open_rollout, put_rollout
 from stackd.engine.tasks import make_task, release_task, remove_task, start_after, stop_task
@@ -54,13 +54,12 @@ class _Place:
 def advance(draft: Draft, service: Service) -> None:
     """Take the next steps of the service's update, if it has one to make."""
     wanted = Wanted(draft, service)
-    places = [
-        _place(draft, wanted, slot) for slot in slots_of(draft, service).values() if slot.live or is_finished(draft, slot)
-    ]
-    for place in places:
-        _settle(draft, wanted, place)
+    for place in _places(draft, service, wanted):
+        _settle(draft, place)
+    places = _places(draft, service, wanted)
     todo = [place for place in places if place.dirty and not _given_up(draft, wanted, place)]
-    rollout = open_rollout(draft, service, len(todo))
+    moving = sum(_in_transition(draft, place.slot) for place in places if not place.dirty)
+    rollout = open_rollout(draft, service, len(todo), moving)
     if rollout is None:
         return
     rollout = _count_done(draft, service, rollout, places)
@@ -68,6 +67,15 @@ def advance(draft: Draft, service: Service) -> None:
         _withdraw(draft, places)
     elif rollout.state in ACTIVE:
         _roll(draft, service, rollout, places, todo)
+
+
+def _places(view: View, service: Service, wanted: Wanted) -> list[_Place]:
+    """The slots that may be updated: filled, and (of a global service) on a node that takes tasks."""
+    return [
+        _place(view, wanted, slot)
+        for slot in slots_of(view, service).values()
+        if (slot.live or is_finished(view, slot)) and takes_tasks(view, service, wanted.spec, slot.key)
+    ]
 
 
 def _place(view: View, wanted: Wanted, slot: Slot) -> _Place:
@@ -79,17 +87,22 @@ def _place(view: View, wanted: Wanted, slot: Slot) -> _Place:
     return _Place(slot, new, old, up, clean_end=not live and wanted.is_clean(slot.latest))
 
 
-def _settle(draft: Draft, wanted: Wanted, place: _Place) -> None:
-    """Drop what the slot doesn't need: old tasks once the new one runs, prepared ones of a spec no longer wanted."""
-    new_runs = place.new is not None and draft.status_of(place.new.id).state is TaskState.RUNNING
-    for task in list(place.old):
+def _settle(draft: Draft, place: _Place) -> None:
+    """Drop what the slot doesn't need: old tasks once the new one runs; of several old ones all but the latest that runs;
+    prepared ones of a spec no longer wanted."""
+    new_runs = place.new is not None and _runs(draft, place.new)
+    standing = next((task for task in reversed(place.old) if _runs(draft, task)), None)
+    for task in place.old:
         if place.slot.is_held(task) and len(place.slot.live) > 1:
             remove_task(draft, task, "prepared for an update that is no longer wanted")
         elif new_runs:
             stop_task(draft, task, "the new task runs")
-        else:
-            continue
-        place.old.remove(task)
+        elif standing is not None and task.id != standing.id:
+            stop_task(draft, task, "started by an update that is no longer wanted")
+
+
+def _runs(view: View, task: Task) -> bool:
+    return view.status_of(task.id).state is TaskState.RUNNING
 
 
 def _given_up(view: View, wanted: Wanted, place: _Place) -> bool:
@@ -109,14 +122,13 @@ def _count_done(draft: Draft, service: Service, rollout: Rollout, places: Iterab
     """Count the slots whose new task runs (or has failed), once each, and let their workers rest for the update delay."""
     config = config_of(service, rollout)
     done = 0
-    for place in places:
-        for task in place.slot.tasks:
-            state = draft.status_of(task.id).state
-            if not task.replaces or (state < TaskState.RUNNING and is_live(task)):
-                continue
-            draft.put(msgspec.structs.replace(draft.tasks.get(task.id) or task, replaces=""))
-            succeeded = state in (TaskState.RUNNING, TaskState.COMPLETE)
-            done += task.rollout == rollout.generation and (succeeded or task.id in rollout.failed)
+    for task in [task for place in places for task in place.slot.tasks if task.replaces]:
+        runs_or_ran = draft.status_of(task.id).state in (TaskState.RUNNING, TaskState.COMPLETE)
+        if runs_or_ran or task.id in rollout.failed:
+            draft.put(msgspec.structs.replace(task, replaces=""))
+            done += task.rollout == rollout.generation
+    if not done:
+        return rollout
     resting = tuple(at for at in rollout.not_before if at > draft.now)
     if config.delay_ns:
         resting += (after(draft.now, config.delay_ns),) * done
@@ -138,10 +150,11 @@ def _roll(draft: Draft, service: Service, rollout: Rollout, places: list[_Place]
         _complete(draft, rollout, config)
         return
     rollout = put_rollout(draft, rollout, monitor_until=Instant(0))
-    for at in rollout.not_before:
+    resting = [at for at in rollout.not_before if at > draft.now]
+    for at in resting:
         draft.wake(at, service.id)
     width = config.parallelism or len(places)
-    free = width - moving - len(rollout.not_before)
+    free = width - moving - len(resting)
     waiting.sort(key=lambda place: (place.up, place.slot.key))
     later: list[_Place] = []
     for place in draft.budgeted(service.id, waiting):
@@ -237,7 +250,8 @@ def describe(draft: Draft, service: Service) -> None:
         return
     what = "rollback" if rollout.state is RolloutState.ROLLBACK_STARTED else "update"
     stuck = _first_unplaced(draft, service)
-    message = f"{what} in progress" if stuck is None else f"{what} waits for {stuck}"
+    going = f"{what} in progress: {rollout.cause}" if rollout.cause else f"{what} in progress"
+    message = going if stuck is None else f"{what} waits for {stuck}"
     put_rollout(draft, rollout, message=message)
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from stackd.base.ids import NodeId, ServiceId, TaskId
 from stackd.base.time import Instant
+from stackd.engine.ledger import Ledger
 from stackd.engine.model import (
     Blob,
     Cluster,
@@ -55,7 +56,8 @@ def buckets_of(row: Row) -> tuple[str, ...]:
     """The index buckets in which a row's key stands."""
     match row:
         case Task():
-            return f"service:{row.service_id}", f"node:{row.node_id}"
+            places = (f"service:{row.service_id}", f"node:{row.node_id}")
+            return (*places, "succeeding") if row.replaces or row.gate is not None else places
         case TaskStatus():
             return ("waiting",) if row.state < TaskState.ASSIGNED else ()
         case Service():
@@ -75,7 +77,8 @@ class Buckets(Protocol):
 
 class View:
     """Read-only state. `version` counts applied transactions: a record written next carries `version` + 1. `now` is the
-    cluster time of the last entry, `event_seq` the number of the latest event."""
+    cluster time of the last entry, `event_seq` the number of the latest event. `ledger` knows what the nodes' tasks take up;
+    under a draft it is that of the view below."""
 
     clusters: Rows[Cluster]
     nodes: Rows[Node]
@@ -95,6 +98,7 @@ class View:
     version: int
     now: Instant
     event_seq: int
+    ledger: Ledger
     _buckets: Buckets
 
     @property
@@ -113,6 +117,10 @@ class View:
     def waiting_tasks(self) -> list[Task]:
         """The tasks that are not yet placed (or, of global services, not yet confirmed) on a node."""
         return self._tasks("waiting")
+
+    def succeeding_tasks(self) -> list[Task]:
+        """The tasks that take the place of another one, or wait for it."""
+        return self._tasks("succeeding")
 
     def services_of_stack(self, stack: str) -> list[Service]:
         """The services of a stack, also those being removed."""

@@ -102,7 +102,7 @@ def scale_service(draft: Draft, dirty: Dirty, given: ScaleService) -> Applied:
     service = service_of(draft, given.name, given.version)
     check_not_owned(draft, service.stack, override=given.override)
     if service.settings.mode is ServiceMode.GLOBAL:
-        raise Refusal("service.scale.global", f"{service.name} is global: it runs once on every node", "")
+        raise Refusal("service.scale.global", f"{service.name} is global: it runs once on every node")
     if not 0 <= given.replicas <= REPLICAS_MAX:
         raise Refusal("service.scale.range", f"replicas must be between 0 and {REPLICAS_MAX}, not {given.replicas}")
     if given.replicas == service.settings.replicas:

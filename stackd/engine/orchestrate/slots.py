@@ -144,6 +144,17 @@ def node_suits(view: View, spec: TaskSpec, node_id: NodeId) -> bool:
     return node is not None and status is not None and matches(spec.placement.constraints, node, status)
 
 
+def takes_tasks(view: View, service: Service, spec: TaskSpec, slot: SlotKey) -> bool:
+    """Whether the slot may get a new task. Slots of a replicated service always may: a node is looked for. A slot of a
+    global service is its node, which has to suit and to be active."""
+    if service.settings.mode is ServiceMode.REPLICATED:
+        return True
+    node_id = slot[1]
+    node = view.nodes.get(node_id)
+    active = node is not None and node.availability is Availability.ACTIVE
+    return active and not why_evicting(view, node_id) and node_suits(view, spec, node_id)
+
+
 def spec_of(view: View, digest: SpecDigest) -> TaskSpec:
     """The spec with this digest. A missing one is a broken state (LookupError), which freezes the service."""
     row: SpecRow | None = view.specs.get(digest)

@@ -8,25 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine_builders import (
-    BAD,
-    CRASHING,
-    ENDING,
-    FLAPPING,
-    SOMEBODY,
-    ToyCluster,
-    a_spec,
-    on,
-    settings,
-)
 from hypothesis import HealthCheck, given
 from hypothesis import settings as options
 from hypothesis import strategies as st
-
 from stackd.base.time import SECOND, Duration
 from stackd.engine.inputs import (
     ForceUpdate,
     FullPass,
+    Input,
     RemoveService,
     RemoveStack,
     RollbackService,
@@ -46,6 +35,18 @@ from stackd.spec.stack import (
     TaskSpec,
     UpdateConfig,
     UpdateOrder,
+)
+
+from engine_builders import (
+    BAD,
+    CRASHING,
+    ENDING,
+    FLAPPING,
+    SOMEBODY,
+    ToyCluster,
+    a_spec,
+    on,
+    settings,
 )
 
 NODES = 3
@@ -74,9 +75,7 @@ modes = st.sampled_from([ServiceMode.REPLICATED, ServiceMode.REPLICATED, Service
 
 @st.composite
 def service_settings(draw: st.DrawFn) -> ServiceSettings:
-    return settings(
-        draw(st.integers(0, 5)), mode=draw(modes), update=draw(update_configs), rollback=draw(update_configs)
-    )
+    return settings(draw(st.integers(0, 5)), mode=draw(modes), update=draw(update_configs), rollback=draw(update_configs))
 
 
 @st.composite
@@ -246,3 +245,28 @@ def test_after_a_stack_is_removed_nothing_of_it_is_left(history: list[object]) -
     run.cluster.until(lambda: not run.cluster.view.services and not run.cluster.view.tasks)
     assert not run.cluster.view.statuses
     assert not run.cluster.view.rollouts
+
+
+commands = st.one_of(
+    st.builds(ScaleService, name=st.just("shop_web"), replicas=st.integers(0, 6), principal=st.just(SOMEBODY)),
+    st.builds(ForceUpdate, name=st.just("shop_web"), principal=st.just(SOMEBODY)),
+    st.builds(RollbackService, name=st.just("shop_web"), principal=st.just(SOMEBODY)),
+)
+
+
+@LIMITS
+@given(st.lists(st.tuples(commands, st.integers(0, 4)), max_size=8), st.integers(0, 8))
+def test_commands_decided_together_or_cut_off_anywhere_are_as_safe_as_one_by_one(
+    plan: list[tuple[Input, int]], cut: int
+) -> None:
+    cluster = ToyCluster(nodes=2)
+    cluster.run(a_spec("v1"), settings(3))
+    cluster.settle()
+    if plan[:cut]:
+        cluster.submit(*(command for command, _ in plan[:cut]))
+    cluster.wakeups.clear()
+    cluster.submit(FullPass())  # another leader takes over here
+    for command, rounds in plan[cut:]:
+        cluster.submit(command)
+        cluster.rounds(rounds)
+    cluster.settle()

@@ -1,0 +1,229 @@
+"""Slots, replicas, global services, history, removal."""
+
+from __future__ import annotations
+
+import pytest
+from stackd.engine.inputs import ForceUpdate, FullPass, RemoveService, RemoveStack, ScaleService
+from stackd.engine.model import Availability
+from stackd.engine.taskstate import TaskState
+from stackd.spec.stack import Port, PublishMode, Resources, ServiceMode
+
+from engine_builders import (
+    ENDING,
+    SOMEBODY,
+    ToyCluster,
+    a_spec,
+    on,
+    once,
+    settings,
+)
+
+
+def scale(cluster: ToyCluster, replicas: int) -> None:
+    cluster.submit(ScaleService(name="shop_web", replicas=replicas, principal=SOMEBODY))
+
+
+def test_the_tasks_of_a_new_service_enter_the_log_already_placed_in_one_entry() -> None:
+    cluster = ToyCluster()
+    before = cluster.entries
+    cluster.run(wanted=settings(5))
+    assert cluster.entries == before + 2  # the staged spec, then everything else
+    assert [task.slot for task in cluster.tasks()] == [1, 2, 3, 4, 5]
+    assert {cluster.state(task) for task in cluster.tasks()} == {TaskState.ASSIGNED}
+    assert {task.node_id for task in cluster.tasks()} == {"node1"}
+
+
+def test_slots_after_scaling_down_and_up_again_are_the_lowest_numbers() -> None:
+    cluster = ToyCluster()
+    cluster.run(wanted=settings(5))
+    cluster.settle()
+    scale(cluster, 3)
+    cluster.settle()
+    scale(cluster, 5)
+    cluster.settle()
+    assert [task.slot for task in cluster.running()] == [1, 2, 3, 4, 5]
+
+
+def test_scaling_replaces_no_task() -> None:
+    cluster = ToyCluster()
+    cluster.run(wanted=settings(2))
+    cluster.settle()
+    kept = {task.id for task in cluster.running()}
+    scale(cluster, 4)
+    cluster.settle()
+    assert kept <= {task.id for task in cluster.running()}
+    assert cluster.service().spec_version > cluster.tasks()[0].spec_version
+    assert "shop_web" not in {rollout.service_id for rollout in cluster.view.rollouts.values()}
+
+
+def test_scaling_to_zero_removes_every_task_and_its_record() -> None:
+    cluster = ToyCluster()
+    cluster.run(wanted=settings(3))
+    cluster.settle()
+    scale(cluster, 0)
+    cluster.settle()
+    assert cluster.tasks() == []
+
+
+def test_scaling_down_leaves_the_nodes_even() -> None:
+    cluster = ToyCluster(nodes=3)
+    cluster.run(wanted=settings(6))
+    cluster.settle()
+    scale(cluster, 3)
+    cluster.settle()
+    assert {task.node_id for task in cluster.running()} == {"node1", "node2", "node3"}
+
+
+def test_scaling_down_takes_tasks_that_do_not_run_first() -> None:
+    cluster = ToyCluster(nodes=1)
+    cluster.run(wanted=settings(3))
+    cluster.settle()
+    first = cluster.tasks()[0]
+    cluster.report(first, TaskState.FAILED, error="killed")
+    scale(cluster, 2)
+    cluster.settle()
+    assert [task.slot for task in cluster.running()] == [2, 3]
+
+
+def test_a_finished_run_once_task_occupies_its_slot_until_the_spec_changes() -> None:
+    cluster = ToyCluster()
+    cluster.run(a_spec(ENDING, restart=once()), settings(3))
+    cluster.settle()
+    finished = [task.id for task in cluster.tasks()]
+    assert len(finished) == 3
+    cluster.rounds(5)
+    assert [task.id for task in cluster.tasks()] == finished
+    cluster.submit(ForceUpdate(name="shop_web", principal=SOMEBODY))
+    cluster.settle()
+    assert len([task for task in cluster.tasks() if task.id not in finished]) == 3
+
+
+def test_completed_one_shots_are_converged_and_healthy() -> None:
+    cluster = ToyCluster()
+    cluster.run(a_spec(ENDING, restart=once()), settings(1))
+    cluster.settle()
+    assert cluster.health() == ("healthy", True, "")
+
+
+def test_a_global_service_runs_once_on_every_node_that_suits() -> None:
+    cluster = ToyCluster(nodes=3)
+    cluster.run(a_spec(placement=on("node.hostname != host2")), settings(mode=ServiceMode.GLOBAL))
+    cluster.settle()
+    assert [task.node_id for task in cluster.running()] == ["node1", "node3"]
+
+
+def test_a_node_that_joins_gets_its_global_task() -> None:
+    cluster = ToyCluster(nodes=1)
+    cluster.run(wanted=settings(mode=ServiceMode.GLOBAL))
+    cluster.settle()
+    cluster.join(2)
+    cluster.settle()
+    assert [task.node_id for task in cluster.running()] == ["node1", "node2"]
+
+
+def test_a_paused_node_keeps_its_global_task_and_gets_no_new_one() -> None:
+    cluster = ToyCluster(nodes=2)
+    cluster.drain(2, Availability.PAUSE)
+    cluster.run(wanted=settings(mode=ServiceMode.GLOBAL))
+    cluster.rounds(5)
+    assert [task.node_id for task in cluster.running()] == ["node1"]
+    cluster.drain(1, Availability.PAUSE)
+    cluster.rounds(5)
+    assert [task.node_id for task in cluster.running()] == ["node1"]
+
+
+def test_a_global_task_of_a_drained_node_is_stopped_and_comes_back_with_the_node() -> None:
+    cluster = ToyCluster(nodes=2)
+    cluster.run(wanted=settings(mode=ServiceMode.GLOBAL))
+    cluster.settle()
+    cluster.drain(2)
+    cluster.rounds(5)
+    assert [task.node_id for task in cluster.running()] == ["node1"]
+    cluster.drain(2, Availability.ACTIVE)
+    cluster.settle()
+    assert [task.node_id for task in cluster.running()] == ["node1", "node2"]
+
+
+def test_history_keeps_as_many_records_per_slot_as_the_cluster_says() -> None:
+    cluster = ToyCluster()
+    cluster.run(wanted=settings(1))
+    for _ in range(8):
+        cluster.settle()
+        cluster.report(cluster.running()[0], TaskState.FAILED, error="killed")
+    cluster.settle()
+    assert len(cluster.tasks()) == 5
+    assert cluster.tasks()[-1].desired is TaskState.RUNNING
+
+
+def test_a_removed_service_loses_its_name_at_once_and_its_record_with_its_last_task() -> None:
+    cluster = ToyCluster()
+    cluster.run(wanted=settings(2))
+    cluster.settle()
+    service = cluster.service()
+    cluster.submit(RemoveService(name="shop_web", principal=SOMEBODY))
+    assert cluster.view.service_named("shop_web") is None
+    assert service.id in cluster.view.services
+    cluster.until(lambda: service.id not in cluster.view.services)
+    assert list(cluster.view.tasks.values()) == []
+    assert list(cluster.view.statuses.values()) == []
+
+
+def test_a_service_made_again_under_the_same_name_adopts_no_old_task() -> None:
+    cluster = ToyCluster()
+    cluster.run(wanted=settings(2))
+    cluster.settle()
+    old = cluster.service().id
+    cluster.submit(RemoveStack(name="shop", principal=SOMEBODY))
+    cluster.run(wanted=settings(2))
+    assert cluster.service().id != old
+    cluster.settle()
+    cluster.until(lambda: old not in cluster.view.services)
+    assert len(cluster.running()) == 2
+
+
+def test_a_task_that_fits_nowhere_says_why_and_is_placed_when_room_appears() -> None:
+    cluster = ToyCluster(nodes=1, cpus=1)
+    big = a_spec(reservations=Resources(nano_cpus=2 * 10**9))
+    cluster.run(big, settings(1))
+    (task,) = cluster.tasks()
+    status = cluster.view.status_of(task.id)
+    assert (status.state, status.reason) == (TaskState.PENDING, "schedule.resources")
+    assert status.error == "no suitable node (insufficient resources on 1 node)"
+    assert cluster.health().health == "degraded"
+    assert cluster.kinds().count("task.unplaceable") == 1
+    cluster.join(2, cpus=4)
+    cluster.settle()
+    assert [task.node_id for task in cluster.running()] == ["node2"]
+
+
+def test_a_waiting_task_gets_the_port_that_another_service_gives_up() -> None:
+    cluster = ToyCluster(nodes=1)
+    port = Port(target=80, published=8080, mode=PublishMode.HOST)
+    cluster.deploy(
+        ("a", a_spec(ports=(port,)), settings(1)),
+        ("b", a_spec("v2", ports=(port,)), settings(1)),
+    )
+    cluster.rounds(5)
+    assert len(cluster.running("shop_a")) + len(cluster.running("shop_b")) == 1
+    winner = "shop_a" if cluster.running("shop_a") else "shop_b"
+    loser = "shop_b" if winner == "shop_a" else "shop_a"
+    cluster.submit(RemoveService(name=winner, principal=SOMEBODY))
+    cluster.until(lambda: bool(cluster.running(loser)))
+
+
+def test_a_service_larger_than_one_entry_is_created_in_several() -> None:
+    cluster = ToyCluster(nodes=1, checked=False)
+    cluster.run(wanted=settings(2500))
+    assert len(cluster.tasks()) == 2500
+    assert {cluster.state(task) for task in cluster.tasks()} == {TaskState.ASSIGNED}
+    assert max(len(changes.puts) for changes in cluster.history) < 2600
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_full_pass_of_a_new_leader_changes_nothing_that_is_well(replicas: int) -> None:
+    cluster = ToyCluster()
+    cluster.run(wanted=settings(replicas))
+    cluster.settle()
+    before = cluster.entries
+    cluster.submit(FullPass())
+    assert cluster.entries == before

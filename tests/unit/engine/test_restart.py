@@ -1,0 +1,178 @@
+"""Restarts, delays, attempts, eviction."""
+
+from __future__ import annotations
+
+import pytest
+from stackd.base.time import SECOND, Duration
+from stackd.engine.inputs import FullPass, ReportNode, SetSpec, StageContent
+from stackd.engine.model import Availability, NodeState, SpecRow
+from stackd.engine.taskstate import TaskState
+from stackd.spec.digest import spec_digest
+from stackd.spec.stack import RestartCondition, RestartPolicy
+
+from engine_builders import BAD, FLAPPING, SOMEBODY, ToyCluster, a_spec, on, once, settings
+
+FIVE_SECONDS = Duration(5 * SECOND)
+
+
+def policy(**fields: object) -> RestartPolicy:
+    return RestartPolicy(**{"delay_ns": 0, **fields})  # type: ignore[arg-type]
+
+
+def a_cluster(restart: RestartPolicy, *, image: str = "v1", replicas: int = 1, nodes: int = 1) -> ToyCluster:
+    cluster = ToyCluster(nodes=nodes)
+    cluster.run(a_spec(image, restart=restart), settings(replicas))
+    cluster.rounds(4)
+    return cluster
+
+
+def fail(cluster: ToyCluster) -> None:
+    cluster.report(cluster.running()[0], TaskState.FAILED, error="task: non-zero exit (1)", exit_code=1)
+
+
+def test_a_failed_task_is_replaced_in_its_slot_in_the_same_entry_as_its_report() -> None:
+    cluster = a_cluster(policy())
+    before = cluster.entries
+    fail(cluster)
+    assert cluster.entries == before + 1
+    failed, successor = cluster.tasks()
+    assert (failed.desired, cluster.state(failed)) == (TaskState.SHUTDOWN, TaskState.FAILED)
+    assert (successor.slot, successor.desired, cluster.state(successor)) == (1, TaskState.RUNNING, TaskState.ASSIGNED)
+
+
+def test_the_restart_delay_runs_while_the_successor_is_prepared() -> None:
+    cluster = a_cluster(policy(delay_ns=FIVE_SECONDS))
+    fail(cluster)
+    failed_at = cluster.now
+    cluster.rounds(6)
+    successor = cluster.tasks()[-1]
+    assert (successor.desired, cluster.state(successor)) == (TaskState.READY, TaskState.READY)
+    cluster.until(lambda: bool(cluster.running()))
+    assert cluster.view.status_of(successor.id).running_at >= failed_at + FIVE_SECONDS
+
+
+def test_a_new_leader_keeps_the_delay_that_is_running() -> None:
+    cluster = a_cluster(policy(delay_ns=FIVE_SECONDS))
+    fail(cluster)
+    failed_at = cluster.now
+    cluster.wakeups.clear()
+    cluster.submit(FullPass())
+    cluster.until(lambda: bool(cluster.running()))
+    assert FIVE_SECONDS <= cluster.now - failed_at <= FIVE_SECONDS + SECOND
+
+
+def test_a_task_that_fails_while_it_waits_to_start_is_not_replaced_faster_than_the_delay() -> None:
+    cluster = a_cluster(policy(delay_ns=FIVE_SECONDS), image=BAD)
+    cluster.rounds(200)
+    made = cluster.kinds().count("task.rejected")
+    assert 4 <= made <= 6
+
+
+@pytest.mark.parametrize(
+    ("condition", "state", "restarts"),
+    [
+        (RestartCondition.ANY, TaskState.COMPLETE, True),
+        (RestartCondition.ANY, TaskState.FAILED, True),
+        (RestartCondition.ON_FAILURE, TaskState.COMPLETE, False),
+        (RestartCondition.ON_FAILURE, TaskState.FAILED, True),
+        (RestartCondition.ON_FAILURE, TaskState.REJECTED, True),
+        (RestartCondition.NONE, TaskState.COMPLETE, False),
+        (RestartCondition.NONE, TaskState.FAILED, False),
+    ],
+)
+def test_the_condition_decides_whether_a_task_is_restarted(
+    condition: RestartCondition, state: TaskState, restarts: bool
+) -> None:
+    cluster = a_cluster(policy(condition=condition))
+    cluster.report(cluster.running()[0], state, error="" if state is TaskState.COMPLETE else "gone")
+    assert (len(cluster.tasks()) == 2) is restarts
+    assert (len(cluster.live()) == 1) is restarts
+
+
+def test_three_attempts_are_four_tasks_per_slot_and_spec() -> None:
+    cluster = a_cluster(policy(max_attempts=3), image=FLAPPING)
+    cluster.rounds(40)
+    assert len(cluster.tasks()) == 4
+    assert cluster.live() == []
+    assert cluster.health().health == "failed"
+    assert "task.given_up" in cluster.kinds()
+    spec = a_spec(FLAPPING, restart=policy(max_attempts=3), placement=on("node.role == worker"))
+    changed = a_spec(FLAPPING, restart=policy(max_attempts=3, window_ns=3600 * SECOND))
+    assert spec != changed
+    cluster.submit(StageContent(specs=(SpecRow(digest=spec_digest(changed), spec=changed),)))
+    cluster.submit(SetSpec(name="shop_web", spec=spec_digest(changed), settings=cluster.service().settings, principal=SOMEBODY))
+    cluster.rounds(60)
+    assert len([task for task in cluster.tasks() if task.spec == spec_digest(changed)]) == 4
+
+
+def test_attempts_outlive_a_change_of_leader() -> None:
+    cluster = a_cluster(policy(max_attempts=3), image=FLAPPING)
+    for _ in range(20):
+        cluster.wakeups.clear()
+        cluster.submit(FullPass())
+        cluster.rounds(2)
+    assert len(cluster.tasks()) == 4
+
+
+def test_only_attempts_within_the_window_count() -> None:
+    cluster = a_cluster(policy(max_attempts=2, window_ns=10 * SECOND))
+    for _ in range(6):
+        fail(cluster)
+        cluster.rounds(6, after_ns=2 * SECOND)
+    assert len(cluster.running()) == 1
+
+
+def test_a_drained_node_hands_its_tasks_over_without_delay_and_waits_for_the_old_ones() -> None:
+    cluster = a_cluster(policy(delay_ns=FIVE_SECONDS), replicas=2, nodes=2)
+    cluster.drain(1)
+    old = next(task for task in cluster.tasks() if task.node_id == "node1")
+    new = cluster.tasks()[-1] if cluster.tasks()[-1].slot == old.slot else cluster.tasks()[1]
+    assert old.desired is TaskState.SHUTDOWN
+    assert new.gate is not None
+    assert new.gate.after == old.id
+    cluster.rounds(6)
+    assert [task.node_id for task in cluster.running()] == ["node2", "node2"]
+
+
+def test_tasks_of_a_node_that_is_down_run_elsewhere_without_waiting_for_the_old() -> None:
+    cluster = a_cluster(policy(), replicas=1, nodes=2)
+    (old,) = cluster.running()
+    cluster.crash(int(old.node_id[-1]))
+    cluster.until(lambda: bool([task for task in cluster.running() if task.id != old.id]))
+    assert cluster.health().converged
+
+
+@pytest.mark.parametrize("state", [NodeState.UNKNOWN, NodeState.DISCONNECTED])
+def test_a_node_that_is_only_out_of_sight_keeps_its_tasks(state: NodeState) -> None:
+    cluster = a_cluster(policy(), replicas=2, nodes=2)
+    before = cluster.entries
+    cluster.submit(ReportNode(id=cluster.tasks()[0].node_id, state=state))
+    assert cluster.entries == before + 1
+    assert len(cluster.running()) == 2
+
+
+def test_a_paused_node_keeps_its_tasks() -> None:
+    cluster = a_cluster(policy(), replicas=2, nodes=2)
+    cluster.drain(1, Availability.PAUSE)
+    cluster.rounds(3)
+    assert len(cluster.tasks()) == 2
+
+
+def test_an_evicted_task_that_must_not_restart_is_stopped_and_not_replaced() -> None:
+    cluster = a_cluster(once(), replicas=1, nodes=2)
+    (task,) = cluster.running()
+    cluster.drain(int(task.node_id[-1]))
+    cluster.rounds(5)
+    assert [(task.desired, cluster.state(task)) for task in cluster.tasks()] == [(TaskState.SHUTDOWN, TaskState.SHUTDOWN)]
+
+
+def test_a_successor_gives_up_waiting_after_a_minute() -> None:
+    cluster = a_cluster(policy(), replicas=1, nodes=2)
+    (old,) = cluster.running()
+    node = int(old.node_id[-1])
+    cluster.alive.discard(old.node_id)  # it doesn't answer, but nobody has noticed yet
+    cluster.drain(node)
+    cluster.rounds(20)
+    assert [task.id for task in cluster.running()] == [old.id]
+    cluster.rounds(5, after_ns=15 * SECOND)
+    assert len(cluster.running()) == 2
