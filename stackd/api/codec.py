@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from stackd.api.control import Failure
-from stackd.base.errors import NotFound, Refused, StackdError, Unavailable
+from stackd.base.errors import NotFound, Position, Refused, StackdError, Unavailable
 
 CONTROL_SERVICE = "stackd.v1.Control"
 DISPATCHER_SERVICE = "stackd.v1.Dispatcher"
@@ -52,15 +52,22 @@ def decode(data: bytes, kind: Any) -> Any:
 def failure_of(error: StackdError) -> Failure:
     """An error as it travels."""
     kind = next(name for name, cls in _KINDS.items() if isinstance(error, cls))
+    position = error.position or Position("")
     return Failure(
         kind=kind,
         code=error.code,
         message=error.message[:TEXT_LIMIT],
         hint=(error.hint or "")[:TEXT_LIMIT],
+        file=position.file[:TEXT_LIMIT],
+        line=position.line,
+        column=position.column,
     )
 
 
 def error_of(failure: Failure) -> StackdError:
     """The error that the other side raised; a kind this side doesn't know yet is a plain StackdError."""
     kind = _KINDS.get(failure.kind, StackdError)
-    return kind(failure.code, failure.message, hint=failure.hint or None)
+    error = kind(failure.code, failure.message, hint=failure.hint or None)
+    if failure.file:
+        error.position = Position(failure.file, failure.line, failure.column)
+    return error

@@ -168,12 +168,16 @@ class VersionResponse(Message, frozen=True, kw_only=True):
 
 
 class Failure(Message, frozen=True, kw_only=True):
-    """A StackdError on the wire. `kind` is the class: error | refused | not_found | unavailable."""
+    """A StackdError on the wire. `kind` is the class: error | refused | not_found | unavailable; `file` with `line` and
+    `column` is its position, if it has one."""
 
     kind: str
     code: str
     message: str
     hint: str = ""
+    file: str = ""
+    line: int = 0
+    column: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,10 @@ _PACKAGE = "stackd.cli.commands"
     epilog=example("stackd up ./stacks", "stackd status", "stackd service ps hello_web"),
 )
 def cli() -> None:
-    """stackd runs on a cluster exactly what a directory or a git repository says."""
+    """stackd makes a cluster run exactly what a directory or a git repository says.
+
+    `stackd up DIR` starts a node; the other commands talk to it from a second terminal.
+    """
 
 
 def run(arguments: Sequence[str], invocation: Invocation) -> int:

@@ -88,7 +88,7 @@ def _identity(options: UpOptions, *, tasks_known: bool) -> Identity:
 
 
 class Node:
-    """A running node. `stop()` ends `run()`; tasks keep running."""
+    """A running node. `stop()` ends `serve()`; tasks keep running."""
 
     def __init__(self, options: UpOptions, foundation: Foundation, executor: Executor, tasks: TaskFiles) -> None:
         self._options = options
@@ -236,3 +236,4 @@ def _set_up_logging(options: UpOptions) -> None:
         level=options.log_level.upper(),
         format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s",
     )
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # it calls the ordinary end of a watch an error

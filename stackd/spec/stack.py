@@ -20,7 +20,7 @@ class PublishMode(enum.StrEnum):
 
 
 class Port(Record):
-    """One published port. `published` 0 means: choose one (30000-32767)."""
+    """One published port. `published` 0 leaves the choice to the engine, anew for each task."""
 
     target: int
     published: int = 0

@@ -24,7 +24,7 @@ from stackd.cli.wording import clock_time, count
 @click.command(epilog=example("stackd apply -f stacks/shop/stack.yaml", "stackd apply -f stacks/ --timeout 5m --yes"))
 @file_options
 @click.option("--adopt", is_flag=True, help="Take over stacks that belong to a source.")
-@click.option("--yes", is_flag=True, help="Don't ask before removals and take-overs.")
+@click.option("--yes", is_flag=True, help="Don't ask before removals and take-overs, as a script has to.")
 @wait_options
 @output_option("table", "json")
 @host_option
@@ -38,7 +38,7 @@ def apply(
     detach: bool,
     timeout: Duration,
 ) -> None:
-    """Deploy stack files and wait until all tasks run.
+    """Deploy stack files by hand and wait until all tasks run.
 
     Asks only before services are removed or stacks taken over. Exit code 4: not converged in time; 5: the rollout is
     paused or has failed; 6: it was rolled back.

@@ -17,7 +17,7 @@ DEFAULT_LIMIT = 100
 @click.option("--follow", is_flag=True, help="Go on with events as they happen.")
 @click.option("--stack", default="", metavar="NAME", help="Only events of this stack.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=DEFAULT_LIMIT, show_default=True, help="At most so many past ones."
+    "--limit", type=click.IntRange(min=1), default=DEFAULT_LIMIT, show_default=True, help="At most this many past events."
 )
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only events after this number.")
 @output_option("table", "json")

@@ -24,14 +24,14 @@ _DATA_DIR = click.option(
     help="Where the node keeps its state (default: $STACKD_DATA_DIR, else /var/lib/stackd, or ~/.local/share/stackd).",
 )
 _DOCKER_HOST = click.option(
-    "--docker-host", default="", metavar="URL", help="The engine's address (default: $DOCKER_HOST, else its socket)."
+    "--docker-host", default="", metavar="URL", help="Docker's address (default: $DOCKER_HOST, else its usual socket)."
 )
 
 
 @click.command(epilog=example("stackd up ./stacks", "stackd up --git https://git.example.org/ops.git --ref main --path stacks"))
 @click.argument("directory", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--git", metavar="URL", help="Follow a git repository instead of a directory.")
-@click.option("--ref", default="", metavar="REF", help="Branch, tag or commit of the repository.")
+@click.option("--ref", default="", metavar="REF", help="Branch, tag or commit of the repository (default: its HEAD).")
 @click.option("--path", default="", metavar="PATH", help="Directory inside the repository.")
 @click.option("--interval", type=DURATION, default="30s", show_default=True, help="Time between looks at the repository.")
 @_DATA_DIR
@@ -40,7 +40,7 @@ _DOCKER_HOST = click.option(
     type=click.Choice(("auto", "docker", "process")),
     default="auto",
     show_default=True,
-    help="What runs tasks; auto takes Docker where an engine answers.",
+    help="What runs tasks; auto takes Docker where an engine answers, else processes, and stays with it.",
 )
 @_DOCKER_HOST
 @click.option(
@@ -65,10 +65,10 @@ def up(
     docker_host: str,
     log_level: str,
 ) -> None:
-    """Run a node that is what a directory or repository says.
+    """Run a node, and keep it what a directory or repository says.
 
     It stays in the foreground. Ctrl-C ends the daemon and leaves tasks running; `stackd down` removes them. Without
-    DIRECTORY and --git the node goes on with the sources that it knows.
+    DIRECTORY and --git the node goes on with the source it had last.
     """
     if directory and git:
         raise click.UsageError("give either a directory or --git, not both", ctx)

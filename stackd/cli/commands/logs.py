@@ -31,7 +31,7 @@ class SinceType(click.ParamType[Duration | datetime]):
 @click.command(epilog=example("stackd service logs hello_web --follow --tail 20", "stackd service logs hello_web --since 10m"))
 @click.argument("name", metavar="SERVICE|TASK")
 @click.option("-f", "--follow", is_flag=True, help="Go on with lines as they are written.")
-@click.option("--tail", type=click.IntRange(min=0), help="Only the last lines of each task.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines of each task, and what follows.")
 @click.option("--since", type=SinceType(), help="Only lines since then: 10m, or 2026-05-01T12:00:00Z.")
 @click.option("-t", "--timestamps", is_flag=True, help="Begin each line with its time.")
 @output_option("table", "json")
@@ -47,7 +47,8 @@ def logs(
 ) -> None:
     """Show what a service or one task writes.
 
-    JSON comes one line of the log per line.
+    A service is named as in `stackd service ls`, a task by its id or the beginning of it. JSON comes one line of the log
+    per line.
     """
     request = LogsRequest(
         name=name,

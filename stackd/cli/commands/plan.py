@@ -33,8 +33,9 @@ def plan(
 ) -> None:
     """Show what an apply would change, and how.
 
-    Which fields, on which line; where tasks would run; in which order they are replaced; how many stay running; how long
-    it takes. Exit code 3 if the change would be refused or would not fit.
+    Shows which fields change and on which line they stand, where tasks would run, in which order they are replaced, how
+    many keep running meanwhile, and how long it takes. Nothing is changed. Exit code 3 if the change would be refused or
+    would not fit.
     """
     files = read_stacks(paths, name, invocation.environment)
     request = PlanRequest(

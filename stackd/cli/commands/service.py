@@ -56,7 +56,7 @@ def ls(invocation: Invocation, stack: str) -> None:
 def ps(invocation: Invocation, names: tuple[str, ...], no_history: bool, no_trunc: bool) -> None:
     r"""List the tasks of services.
 
-    By slot, the newest first; those before it are marked with \_.
+    NAMES are STACK_SERVICE, as in `stackd service ls`. By slot, the newest task first; those before it are marked with \_.
     """
     with invocation.daemon() as daemon:
         tasks = [task for name in names for task in daemon.tasks(ListRequest(service=name, history=not no_history)).items]
@@ -112,7 +112,11 @@ def _scale_target(text: str) -> tuple[str, int]:
 @click.option("--env-add", multiple=True, metavar="KEY=VALUE", help="Set an environment variable (repeatable).")
 @click.option("--env-rm", multiple=True, metavar="KEY", help="Remove an environment variable (repeatable).")
 @click.option("--update-parallelism", type=click.IntRange(min=0), help="Tasks replaced at once; 0 means all.")
-@click.option("--update-order", type=click.Choice(("stop-first", "start-first")), help="Which task goes first.")
+@click.option(
+    "--update-order",
+    type=click.Choice(("stop-first", "start-first")),
+    help="Whether the old task stops before the new one starts.",
+)
 @click.option("--force", is_flag=True, help="Replace all tasks even if nothing has changed.")
 @override_option
 @wait_options
@@ -131,7 +135,7 @@ def update(
     detach: bool,
     timeout: Duration,
 ) -> None:
-    """Change one service by hand."""
+    """Change one service by hand, and wait until its tasks are replaced."""
     request = UpdateRequest(
         name=name,
         image=image,
@@ -161,7 +165,7 @@ def _assignments(entries: tuple[str, ...]) -> tuple[str, ...]:
 @host_option
 @pass_invocation
 def rollback(invocation: Invocation, name: str, override: bool, detach: bool, timeout: Duration) -> None:
-    """Go back to the spec before the last change."""
+    """Go back to what a service was before its last change."""
     request = NameRequest(name=name, override=override)
     _change(invocation, lambda daemon: [daemon.rollback(request)], detach=detach, timeout=timeout, is_rollback=True)
 
@@ -172,7 +176,10 @@ def rollback(invocation: Invocation, name: str, override: bool, detach: bool, ti
 @host_option
 @pass_invocation
 def rm(invocation: Invocation, names: tuple[str, ...], override: bool) -> None:
-    """Remove services; volumes stay."""
+    """Remove services; volumes stay.
+
+    With --override, what a source owns comes back at its next sync.
+    """
     with invocation.daemon() as daemon:
         for name in names:
             daemon.remove_service(NameRequest(name=name, override=override))

@@ -35,7 +35,10 @@ def status(invocation: Invocation) -> None:
 @host_option
 @pass_invocation
 def sync(invocation: Invocation, source: str, approve_prune: bool) -> None:
-    """Look at the sources now instead of at the next interval."""
+    """Look at the sources now instead of at the next interval.
+
+    SOURCE is a name from `stackd status`; without it all sources are looked at.
+    """
     with invocation.daemon() as daemon:
         found = daemon.sync(SyncRequest(source=source, approve_prune=approve_prune))
     click.echo(document("Status", found) if invocation.as_json else status_page(found, invocation.now()))

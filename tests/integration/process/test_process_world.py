@@ -48,6 +48,23 @@ def test_what_a_task_writes_reaches_neither_the_host_nor_another_task(tmp_path: 
     drive(tmp_path, script)
 
 
+def test_a_mount_of_the_host_below_one_that_tasks_do_not_get_is_left_out(tmp_path: Path) -> None:
+    chroot = Path(tempfile.mkdtemp(dir="/var/tmp"))  # not below /tmp, of which tasks see nothing anyway
+    below = chroot / "fs" / "cgroup"
+
+    async def script(bench: Bench) -> None:
+        _, output = await bench.ended(sh(f"ls -A {chroot}; echo works"))
+        assert output == "works"
+
+    try:
+        subprocess.run(["mount", "-t", "sysfs", "sysfs", chroot], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", below], check=True)
+        drive(tmp_path, script)
+    finally:
+        subprocess.run(["umount", "--recursive", chroot], check=True)
+        chroot.rmdir()
+
+
 def test_the_data_directory_and_the_hosts_temporary_files_are_hidden(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("secret")
 

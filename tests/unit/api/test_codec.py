@@ -9,7 +9,7 @@ from stackd.api import codec
 from stackd.api.client import Client
 from stackd.api.control import METHODS, ApplyRequest, ControlHandler, Failure, ListRequest, Method
 from stackd.api.server import handler_name
-from stackd.base.errors import NotFound, Refused, StackdError, Unavailable
+from stackd.base.errors import NotFound, Position, Problem, Refused, SpecErrors, StackdError, Unavailable
 from stackd.spec.stack import ContainerSpec, ServiceSpec, StackSpec, TaskSpec
 
 
@@ -36,6 +36,12 @@ def test_an_error_comes_out_as_the_class_it_was(kind: type[StackdError]) -> None
     error = codec.error_of(codec.failure_of(kind("deploy.owned", "it is owned", hint="edit the file")))
     assert type(error) is kind
     assert (error.code, error.message, error.hint) == ("deploy.owned", "it is owned", "edit the file")
+
+
+def test_an_error_keeps_the_place_it_is_about() -> None:
+    problem = Problem("spec.key.unknown", "unknown key", position=Position("shop.yaml", 6, 7, text="replcas: 3"))
+    error = codec.error_of(codec.failure_of(SpecErrors([problem])))
+    assert str(error) == "shop.yaml:6:7: error[spec.key.unknown]: unknown key"
 
 
 def test_an_error_of_a_kind_from_the_future_is_still_an_error() -> None:
