@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from pathlib import Path
 
 from stackd.agent.executor.base import Executor
 from stackd.base.errors import Refused
@@ -19,9 +20,10 @@ AUTO = "auto"
 _USUAL_SOCKET = "/var/run/docker.sock"
 
 
-def docker_host(options: UpOptions) -> str:
-    """Where the engine is: as asked, else $DOCKER_HOST, else its usual socket."""
-    return options.docker_host or os.environ.get("DOCKER_HOST", "") or f"unix://{_USUAL_SOCKET}"
+def docker_host(options: UpOptions, identity: Identity | None = None) -> str:
+    """Where the engine is: as asked, else where it was the last time, else $DOCKER_HOST, else its usual socket."""
+    remembered = identity.docker_host if identity is not None else ""
+    return options.docker_host or remembered or os.environ.get("DOCKER_HOST", "") or f"unix://{_USUAL_SOCKET}"
 
 
 def choose_executor(options: UpOptions, identity: Identity | None, tasks_known: bool) -> str:
@@ -61,12 +63,12 @@ def _answers(host: str) -> bool:
     return ping(host)
 
 
-def build_executor(kind: str, options: UpOptions) -> Executor:
+def build_executor(identity: Identity, data_dir: Path) -> Executor:
     """The adapter itself; its library is imported only here."""
-    if kind == DOCKER:
+    if identity.executor == DOCKER:
         from stackd.agent.executor.docker import DockerExecutor
 
-        return DockerExecutor(docker_host(options), options.data_dir / "docker")
+        return DockerExecutor(identity.docker_host, data_dir / "docker")
     from stackd.agent.executor.process import ProcessExecutor
 
-    return ProcessExecutor(options.data_dir / "process", hidden=options.data_dir)
+    return ProcessExecutor(data_dir / "process", hidden=data_dir)

@@ -1,4 +1,4 @@
-"""Who this node is: written once, when its data directory is first used."""
+"""Who this node is: named when its data directory is first used, and what it has to remember before it can read its log."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ _NAME = "node.json"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """`executor` is what "auto" was decided to be: a node doesn't change it while tasks of the other kind may run."""
+    """`executor` is what "auto" was decided to be: a node doesn't change it while tasks of the other kind may run.
+    `docker_host` is where its engine is, so that a later `stackd down` finds the containers without being told."""
 
     node_id: NodeId
     cluster_id: str
     executor: str
+    docker_host: str = ""
 
 
 def load_identity(data_dir: Path) -> Identity | None:
@@ -36,11 +38,9 @@ def load_identity(data_dir: Path) -> Identity | None:
         ) from exc
 
 
-def create_identity(data_dir: Path, executor: str, entropy: Entropy) -> Identity:
-    """Name a new node of a new cluster, durably."""
-    identity = Identity(node_id=NodeId(new_id(entropy)), cluster_id=new_id(entropy), executor=executor)
-    save_identity(data_dir, identity)
-    return identity
+def new_identity(entropy: Entropy, executor: str) -> Identity:
+    """Name a new node of a new cluster."""
+    return Identity(node_id=NodeId(new_id(entropy)), cluster_id=new_id(entropy), executor=executor)
 
 
 def save_identity(data_dir: Path, identity: Identity) -> None:

@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import msgspec
+
 from stackd import __version__
 from stackd.agent.executor.base import Executor
 from stackd.agent.session import Agent
@@ -24,11 +26,11 @@ from stackd.api.dispatch import FromAgent, FromManager
 from stackd.api.locations import socket_path
 from stackd.api.server import serve_unix
 from stackd.api.stream import Stream, memory_pair
-from stackd.base.errors import Unavailable
+from stackd.base.errors import StackdError, Unavailable
 from stackd.base.time import SECOND, Duration
 from stackd.daemon.clock import SystemClock
-from stackd.daemon.executors import build_executor, choose_executor
-from stackd.daemon.identity import Identity, create_identity, load_identity, save_identity
+from stackd.daemon.executors import DOCKER, build_executor, choose_executor, docker_host
+from stackd.daemon.identity import Identity, load_identity, new_identity, save_identity
 from stackd.daemon.options import Observer, UpOptions
 from stackd.daemon.sources import open_sources
 from stackd.engine.model import Node as NodeRecord
@@ -79,12 +81,12 @@ def _identity(options: UpOptions, *, tasks_known: bool) -> Identity:
     """The node's identity, made or brought up to date."""
     known = load_identity(options.data_dir)
     executor = choose_executor(options, known, tasks_known=tasks_known)
-    if known is None:
-        return create_identity(options.data_dir, executor, random.SystemRandom())
-    if known.executor != executor:
-        known = Identity(node_id=known.node_id, cluster_id=known.cluster_id, executor=executor)
-        save_identity(options.data_dir, known)
-    return known
+    host = docker_host(options, known) if executor == DOCKER else ""
+    identity = known or new_identity(random.SystemRandom(), executor)
+    identity = msgspec.structs.replace(identity, executor=executor, docker_host=host)
+    if identity != known:
+        save_identity(options.data_dir, identity)
+    return identity
 
 
 class Node:
@@ -150,6 +152,10 @@ class Node:
                 await self._dispatcher.stop()
                 for part in parts:
                     part.cancel()
+        except ExceptionGroup as errors:
+            if (error := _for_people(errors)) is None:
+                raise
+            raise error from errors
         finally:
             await self._foundation.member.close()
 
@@ -184,6 +190,17 @@ class Node:
                 following.cancel()
 
 
+def _for_people(errors: ExceptionGroup[Exception]) -> StackdError | None:
+    """The first of the errors that ended the node; None if there is a bug among them, which keeps its traceback."""
+    ours, bugs = errors.split(StackdError)
+    if ours is None or bugs is not None:
+        return None
+    first: Exception = ours
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    return first if isinstance(first, StackdError) else None
+
+
 def _local_caller(uid: int) -> Caller:
     return Caller(principal=Principal(kind=PrincipalKind.LOCAL_USER, name=str(uid)))
 
@@ -195,7 +212,7 @@ async def _node(options: UpOptions) -> AsyncIterator[Node]:
     try:
         tasks = TaskFiles(options.data_dir / "agent")
         foundation = await _lay_foundation(options, tasks)
-        node = Node(options, foundation, build_executor(foundation.identity.executor, options), tasks)
+        node = Node(options, foundation, build_executor(foundation.identity, options.data_dir), tasks)
         async with node.running():
             yield node
     finally:

@@ -24,7 +24,10 @@ _DATA_DIR = click.option(
     help="Where the node keeps its state (default: $STACKD_DATA_DIR, else /var/lib/stackd, or ~/.local/share/stackd).",
 )
 _DOCKER_HOST = click.option(
-    "--docker-host", default="", metavar="URL", help="Docker's address (default: $DOCKER_HOST, else its usual socket)."
+    "--docker-host",
+    default="",
+    metavar="URL",
+    help="Docker's address (default: that of the last start, else $DOCKER_HOST, else its usual socket).",
 )
 
 
