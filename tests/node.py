@@ -31,6 +31,7 @@ from stackd.api.views import EventView, ServiceView, StatusView, TaskView
 from stackd.base.errors import StackdError
 
 from dockerd import PrivateDockerd
+from other_user import as_user, program_for
 
 T = TypeVar("T")
 Services = dict[str, ServiceView]
@@ -69,7 +70,7 @@ class RunningNode:
         self.engine = engine
         self.follows: Sequence[str] = (str(self.source),)
         self._uid = uid
-        self._stackd = STACKD if uid is None else (_interpreter_for(uid), "-m", "stackd.cli")
+        self._stackd = STACKD if uid is None else (program_for(uid).python, "-m", "stackd.cli")
         self._process: subprocess.Popen[bytes] | None = None
         self._bridges: set[str] = set()
         self.source.mkdir()
@@ -137,7 +138,7 @@ class RunningNode:
         environment = {**os.environ, "STACKD_HOST": self.host, "STACKD_DATA_DIR": str(self.data)}
         if self._uid is None:
             return {"env": environment}
-        return {"env": environment | _environment_for_others(), "cwd": self.home, **_as_user(self._uid)}
+        return {"env": environment | program_for(self._uid).environment, "cwd": self.home, **as_user(self._uid)}
 
     # Commands and the API
 
@@ -376,32 +377,6 @@ def running_node(
         node.close()
     finally:
         shutil.rmtree(home, ignore_errors=True)
-
-
-def _as_user(uid: int) -> dict[str, Any]:
-    return {"user": uid, "group": uid, "extra_groups": ()}
-
-
-def _environment_for_others() -> dict[str, str]:
-    """Where an interpreter that isn't the environment's own finds the program."""
-    return {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path[1:]]), "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def _interpreter_for(uid: int) -> str:
-    """A Python that this user may run: the one of the tests may lie in root's home."""
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for candidate in (sys.executable, f"/usr/local/bin/{name}", f"/usr/bin/{name}"):
-        with contextlib.suppress(OSError, subprocess.CalledProcessError):
-            subprocess.run(
-                [candidate, "-c", "import stackd.cli.main, msgspec, grpc, ruamel.yaml"],
-                check=True,
-                capture_output=True,
-                cwd="/",
-                env={**os.environ, **_environment_for_others()},
-                **_as_user(uid),
-            )
-            return candidate
-    raise AssertionError(f"no {name} here that user {uid} may run with this checkout")
 
 
 def by_name(services: Sequence[ServiceView]) -> Services:

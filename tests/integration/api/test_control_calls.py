@@ -27,16 +27,10 @@ from stackd.api.control import (
     Tasks,
     VersionResponse,
 )
-from stackd.api.server import serve_unix
 from stackd.api.views import EventView, LogLineView
 from stackd.base.errors import NotFound, Refused, StackdError, Unavailable
-from stackd.engine.model import Principal, PrincipalKind
 
-WAIT_SECONDS = 10.0
-
-
-def local(uid: int) -> Caller:
-    return Caller(principal=Principal(kind=PrincipalKind.LOCAL_USER, name=str(uid)))
+from control_server import WAIT_SECONDS, Daemon
 
 
 class Handler:
@@ -86,41 +80,6 @@ class Handler:
     async def down(self, request: DownRequest, caller: Caller) -> AsyncIterator[DownProgress]:
         yield DownProgress(remaining=1)
         raise Refused("down.refused", "no")
-
-
-class Daemon:
-    """A server in a thread of its own, so that the blocking client can be used as a command uses it."""
-
-    def __init__(self, path: Path, handler: Any) -> None:
-        self.path = path
-        self._handler = handler
-        self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self.error: BaseException | None = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-
-    async def _run(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        try:
-            async with serve_unix(self.path, self._handler, local):
-                self._ready.set()
-                await self._stop.wait()
-        except BaseException as exc:
-            self.error = exc
-        finally:
-            self._ready.set()
-
-    def __enter__(self) -> Daemon:
-        self._thread.start()
-        assert self._ready.wait(WAIT_SECONDS)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._loop and self._stop and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(WAIT_SECONDS)
-        assert not self._thread.is_alive()
 
 
 @pytest.fixture
@@ -194,7 +153,7 @@ def test_an_error_in_the_middle_of_a_stream_arrives_after_what_was_sent(client: 
 def test_a_stream_that_nobody_reads_any_more_ends_in_the_daemon(client: Client, handler: Handler) -> None:
     lines = client.logs(LogsRequest(name="web", follow=True))
     assert next(lines).line == "x"
-    lines.close()  # type: ignore[attr-defined]  # it is a generator, as anything that breaks out of its loop relies on
+    lines.close()
     until(lambda: handler.ended == ["logs"])
 
 

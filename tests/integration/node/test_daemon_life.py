@@ -117,6 +117,7 @@ def test_a_normal_users_tasks_outlive_the_daemon_as_well(plain_node: RunningNode
     plain_node.kill()
     os.kill(before[0].pid, signal.SIGUSR1)
     plain_node.start()
-    plain_node.until(lambda services: services["work_job"].converged, "the ended task is replaced")
+    plain_node.eventually(lambda: plain_node.tasks("work_job")[0].id != before[0].id, "the ended task is replaced")
+    plain_node.converged("work_job")
     assert _identities(plain_node.tasks("work_job"))[1:] == _identities(before)[1:]
     assert {task.id: task.exit_code for task in plain_node.history("work_job")}[before[0].id] == 7
