@@ -11,6 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from stackd.raft.directory import open_directory
@@ -97,14 +98,16 @@ async def propose(path: Path) -> None:
     await member.close()
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as directory:
+def main(arguments: Sequence[str] = ()) -> int:
+    """Measure in a temporary directory, below the one that is given if one is."""
+    with tempfile.TemporaryDirectory(dir=arguments[0] if arguments else None) as directory:
         path = Path(directory)
         sync_alone(path / "floor")
         append_one_by_one(path / "append")
         replay(path / "replay")
         asyncio.run(propose(path / "propose"))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
