@@ -208,6 +208,24 @@ def a_plan(*services: ServicePlanView, **fields: Any) -> PlanView:
     return msgspec.structs.replace(PlanView(base_version=42, changes=changes, services=services, prune=()), **fields)
 
 
+class MemoryWatch:
+    """Plays back what a daemon would push. If it is silent, it says nothing more after that until it is closed."""
+
+    def __init__(self, pushed: Sequence[Sequence[ServiceView]], ended: threading.Event, *, silent: bool) -> None:
+        self._pushed = pushed
+        self._ended = ended
+        self._silent = silent
+
+    def __iter__(self) -> Iterator[Services]:
+        for snapshot in self._pushed:
+            yield Services(items=tuple(snapshot))
+        if self._silent:
+            assert self._ended.wait(SILENCE_SECONDS), "nobody has closed the watch"
+
+    def close(self) -> None:
+        self._ended.set()
+
+
 class MemoryControl:
     """Answers from its attributes; `requests` is everything that was asked, in order.
 
@@ -277,12 +295,9 @@ class MemoryControl:
         found = [service for service in self.service_list if request.stack in ("", service.stack)]
         return Services(items=tuple(found), index=1)
 
-    def watch(self, request: ListRequest) -> Iterator[Services]:
+    def watch(self, request: ListRequest) -> MemoryWatch:
         self._asked(request)
-        for snapshot in self.pushed:
-            yield Services(items=tuple(snapshot))
-        if self.silent:
-            self._ended.wait(SILENCE_SECONDS)
+        return MemoryWatch(self.pushed, self._ended, silent=self.silent)
 
     def tasks(self, request: ListRequest) -> Tasks:
         self._asked(request)

@@ -262,6 +262,12 @@ class ToyCluster:
     def recover(self, number: int) -> None:
         self.join(number)
 
+    def describe_node(self, number: int, **fields: Any) -> None:
+        """The node says something else of itself."""
+        node_id = NodeId(f"node{number}")
+        described = msgspec.structs.replace(a_description(number), **fields)
+        self.submit(RegisterNode(id=node_id, description=described, node=a_node(number)))
+
     def drain(self, number: int, availability: Availability = Availability.DRAIN) -> None:
         self.submit(SetAvailability(id=NodeId(f"node{number}"), availability=availability, principal=SOMEBODY))
 

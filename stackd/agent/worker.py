@@ -250,6 +250,7 @@ class Worker:
         """A fault that repeating doesn't cure."""
         before = self.status
         self._move(fault_state(before.state), before.message, error=fault.message, exit_code=before.exit_code)
+        log.info("will not repeat: task=%s code=%s error=%s", self.assignment.name, fault.code, fault.message)
 
     def _note(self, fault: TaskFault) -> None:
         """A passing fault: the state stays and says what is wrong."""

@@ -6,8 +6,8 @@ there is `Unavailable("api.no_daemon")`. Synchronous on purpose: a command makes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import grpc
 import msgspec
@@ -28,6 +28,34 @@ _OPTIONS = (
 )
 
 T = TypeVar("T")
+
+
+class Incoming(Generic[T]):
+    """What the daemon streams, item by item. `close` may be called from another thread: it ends the call, and with it the
+    iteration, also one that is waiting for the next item."""
+
+    def __init__(self, call: Any, item: type[T], error_of: Callable[[Any], StackdError]) -> None:
+        self._call = call
+        self._item = item
+        self._error_of = error_of
+        self._closed = False
+
+    def __iter__(self) -> Incoming[T]:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            payload = next(self._call)
+        except grpc.RpcError as exc:
+            if self._closed:
+                raise StopIteration from None
+            raise self._error_of(exc) from None
+        item: T = codec.decode(payload, self._item)
+        return item
+
+    def close(self) -> None:
+        self._closed = True
+        self._call.cancel()
 
 
 class Client:
@@ -65,7 +93,7 @@ class Client:
     def sync(self, request: control.SyncRequest) -> StatusView:
         return self._call("Sync", request, StatusView)
 
-    def events(self, request: control.EventsRequest) -> Iterator[EventView]:
+    def events(self, request: control.EventsRequest) -> Incoming[EventView]:
         return self._stream("Events", request, EventView)
 
     def stacks(self) -> control.Stacks:
@@ -74,7 +102,7 @@ class Client:
     def services(self, request: control.ListRequest) -> control.Services:
         return self._call("Services", request, control.Services)
 
-    def watch(self, request: control.ListRequest) -> Iterator[control.Services]:
+    def watch(self, request: control.ListRequest) -> Incoming[control.Services]:
         return self._stream("Watch", request, control.Services)
 
     def tasks(self, request: control.ListRequest) -> control.Tasks:
@@ -101,10 +129,10 @@ class Client:
     def nodes(self) -> control.Nodes:
         return self._call("Nodes", Empty(), control.Nodes)
 
-    def logs(self, request: control.LogsRequest) -> Iterator[LogLineView]:
+    def logs(self, request: control.LogsRequest) -> Incoming[LogLineView]:
         return self._stream("Logs", request, LogLineView)
 
-    def down(self, request: control.DownRequest) -> Iterator[control.DownProgress]:
+    def down(self, request: control.DownRequest) -> Incoming[control.DownProgress]:
         return self._stream("Down", request, control.DownProgress)
 
     def _call(self, name: str, request: msgspec.Struct, response: type[T]) -> T:
@@ -116,16 +144,9 @@ class Client:
         answer: T = codec.decode(payload, response)
         return answer
 
-    def _stream(self, name: str, request: msgspec.Struct, response: type[T]) -> Iterator[T]:
+    def _stream(self, name: str, request: msgspec.Struct, item: type[T]) -> Incoming[T]:
         call = self._channel.unary_stream(_path(name))(codec.encode(request))
-        try:
-            for payload in call:
-                item: T = codec.decode(payload, response)
-                yield item
-        except grpc.RpcError as exc:
-            raise self._error(exc) from None
-        finally:
-            call.cancel()
+        return Incoming(call, item, self._error)
 
     def _error(self, exc: Any) -> StackdError:
         """What went wrong: the daemon's own word if it said one, else what became of the connection."""

@@ -27,6 +27,7 @@ import stackd
 from stackd.api.locations import socket_path
 from stackd.base.errors import StackdError
 from stackd.base.time import SECOND, Duration
+from stackd.cli.ending import end_after
 from stackd.cli.errors import describe, exit_code
 from stackd.cli.invocation import Invocation
 from stackd.cli.options import example
@@ -194,14 +195,19 @@ def main() -> NoReturn:
     """Entry point of `python -m stackd.cli.demo`. Also ends in order when it is terminated, or runs in the background."""
     for number in _INTERRUPTIONS:
         signal.signal(number, signal.default_int_handler)
+    end_after(lambda: _run(sys.argv[1:]))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """The demo's exit code: being interrupted is how it is meant to end."""
     try:
-        with demo.make_context("stackd-demo", sys.argv[1:]) as context:
+        with demo.make_context("stackd-demo", list(arguments)) as context:
             demo.invoke(context)
     except (click.exceptions.Exit, click.Abort, click.ClickException, StackdError, KeyboardInterrupt) as error:
         if text := describe(error, as_json=False):
             click.echo(text, err=True)
-        sys.exit(0 if isinstance(error, KeyboardInterrupt) else exit_code(error))
-    sys.exit(0)
+        return 0 if isinstance(error, KeyboardInterrupt) else exit_code(error)
+    return 0
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from stackd.base.errors import StackdError
+from stackd.cli.ending import end_after
 from stackd.cli.errors import describe, exit_code
 from stackd.cli.invocation import Invocation
 from stackd.cli.lazy import LazyGroup
@@ -81,4 +82,5 @@ def main() -> NoReturn:
     if COMPLETE_VARIABLE in os.environ:
         cli.main(prog_name="stackd", complete_var=COMPLETE_VARIABLE)
     live = sys.stderr.isatty()
-    sys.exit(run(sys.argv[1:], Invocation(interactive=live and sys.stdin.isatty(), live=live)))
+    invocation = Invocation(interactive=live and sys.stdin.isatty(), live=live)
+    end_after(lambda: run(sys.argv[1:], invocation))

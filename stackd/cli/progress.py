@@ -9,7 +9,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from typing import Protocol
 
 import click
@@ -21,6 +22,9 @@ from stackd.cli.client import ControlClient
 from stackd.cli.errors import RolledBack, RolloutFailed, RolloutTimedOut
 from stackd.cli.invocation import Invocation
 from stackd.cli.rollout import Expectation, Standing, Verdict, outcome, progress_lines, verdicts
+
+READER_SECONDS = 2.0
+"""How long the thread that reads may take to notice that its stream was closed; it takes milliseconds."""
 
 _GOES_ON = "the rollout goes on; `stackd status` shows it"
 
@@ -88,7 +92,8 @@ def wait_for(client: ControlClient, display: Display, expectation: Expectation, 
     Raises RolloutFailed, RolledBack or RolloutTimedOut (a `timeout` of 0 is none), and Unavailable if the daemon goes
     away meanwhile."""
     try:
-        judged = _follow(_snapshots(client, timeout), expectation, display)
+        with closing(_snapshots(client, timeout)) as snapshots:
+            judged = _follow(snapshots, expectation, display)
     except KeyboardInterrupt:
         display.close()
         click.echo(f"interrupted: {_GOES_ON}", err=True)
@@ -98,7 +103,7 @@ def wait_for(client: ControlClient, display: Display, expectation: Expectation, 
     _raise_unless_converged(judged)
 
 
-def _follow(snapshots: Iterator[Services], expectation: Expectation, display: Display) -> tuple[Verdict, ...]:
+def _follow(snapshots: Iterable[Services], expectation: Expectation, display: Display) -> tuple[Verdict, ...]:
     for snapshot in snapshots:
         judged = verdicts(snapshot.items, expectation)
         display.show(progress_lines(judged, snapshot.items))
@@ -118,19 +123,32 @@ def _raise_unless_converged(judged: tuple[Verdict, ...]) -> None:
             raise kind(code, sentences, hint=f"`stackd service ps {ended[0].name}` shows the tasks and their errors")
 
 
-def _snapshots(client: ControlClient, timeout: Duration) -> Iterator[Services]:
-    """What the daemon pushes, until the time is over. A thread reads, so that a quiet daemon doesn't outlast the timeout."""
+def _snapshots(client: ControlClient, timeout: Duration) -> Generator[Services]:
+    """What the daemon pushes, until the time is over.
+
+    A thread reads, so that a quiet daemon doesn't outlast the timeout and Ctrl-C never hits in the middle of gRPC's own
+    code. It has ended when this generator has."""
+    stream = client.watch(ListRequest())
     arrived: queue.SimpleQueue[Services | StackdError | None] = queue.SimpleQueue()
 
     def read() -> None:
         try:
-            for services in client.watch(ListRequest()):
+            for services in stream:
                 arrived.put(services)
             arrived.put(None)
         except StackdError as error:
             arrived.put(error)
 
-    threading.Thread(target=read, name="watch", daemon=True).start()
+    reader = threading.Thread(target=read, name="watch", daemon=True)
+    reader.start()
+    try:
+        yield from _until_over(arrived, timeout)
+    finally:
+        stream.close()
+        reader.join(READER_SECONDS)
+
+
+def _until_over(arrived: queue.SimpleQueue[Services | StackdError | None], timeout: Duration) -> Generator[Services]:
     deadline = time.monotonic() + timeout / SECOND if timeout else None
     while True:
         try:

@@ -49,7 +49,7 @@ from stackd.security.keys import Purpose, RootKey, create_key, load_key
 log = logging.getLogger(__name__)
 
 HEARTBEAT = Duration(5 * SECOND)
-"""SwarmKit's period (semantics section 16)."""
+"""SwarmKit's period (semantics 16)."""
 
 
 @dataclass(frozen=True, slots=True)

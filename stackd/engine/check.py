@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from stackd.base.ids import NodeId
 from stackd.engine.ledger import UNUSED, Usage, charge_of
 from stackd.engine.model import Availability, NodeState, Service, Task
-from stackd.engine.orchestrate.slots import is_live, node_suits, slots_of, spec_of, why_evicting
+from stackd.engine.orchestrate.slots import is_live, slots_of, why_leaving
 from stackd.engine.rollout import ACTIVE, config_of
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
@@ -153,8 +153,7 @@ def _was_replaced(old: View, new: View, task: Task) -> bool:
     before = old.tasks.get(task.id)
     if before is None or not is_live(before) or task.desired is not TaskState.SHUTDOWN:
         return False
-    may_stay = not why_evicting(new, task.node_id) and node_suits(new, spec_of(new, task.spec), task.node_id)
-    return may_stay and new.status_of(task.id).state is TaskState.RUNNING
+    return not why_leaving(new, task) and new.status_of(task.id).state is TaskState.RUNNING
 
 
 def _slots_in_transition(view: View, service: Service) -> int:

@@ -1,12 +1,12 @@
-"""Moves tasks off nodes they may not stay on: drained, down or gone, or no longer satisfying the task's own constraints
-(semantics sections 5, 6 and 14). Paused, unknown and disconnected nodes keep their tasks.
+"""Moves tasks off nodes they may not stay on: drained, down or gone, or active and no longer satisfying the task's own
+constraints (semantics 5, 6 and 14). Paused, unknown and disconnected nodes keep their tasks.
 """
 
 from __future__ import annotations
 
 from stackd.engine.draft import Draft
-from stackd.engine.model import Service, Task
-from stackd.engine.orchestrate.slots import Wanted, node_suits, slots_of, spec_of, why_evicting
+from stackd.engine.model import Service
+from stackd.engine.orchestrate.slots import Wanted, slots_of, why_leaving
 from stackd.engine.restart import replace_task
 from stackd.engine.tasks import remove_task, stop_task
 from stackd.spec.stack import ServiceMode
@@ -17,7 +17,7 @@ def evict(draft: Draft, service: Service) -> None:
     wanted = Wanted(draft, service)
     for slot in draft.budgeted(service.id, list(slots_of(draft, service).values())):
         for task in slot.live:
-            reason = _why_leave(draft, task)
+            reason = why_leaving(draft, task)
             if not reason:
                 continue
             if service.settings.mode is ServiceMode.GLOBAL:
@@ -26,14 +26,3 @@ def evict(draft: Draft, service: Service) -> None:
                 remove_task(draft, task, reason)
             else:
                 replace_task(draft, service, wanted, slot, task, reason, evicted=True)
-
-
-def _why_leave(draft: Draft, task: Task) -> str:
-    """The reason, or "" if the task may stay."""
-    if not task.node_id:
-        return ""
-    if reason := why_evicting(draft, task.node_id):
-        return reason
-    if not node_suits(draft, spec_of(draft, task.spec), task.node_id):
-        return "the node no longer satisfies the task's constraints"
-    return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from stackd.base.ids import NodeId
 from stackd.engine.model import Rollout, RolloutState, Service, Task
 from stackd.engine.orchestrate.slots import (
     Slot,
@@ -16,6 +17,7 @@ from stackd.engine.orchestrate.slots import (
     is_finished,
     is_live,
     is_lost,
+    is_paused,
     node_suits,
     slots_of,
     takes_tasks,
@@ -96,8 +98,12 @@ def _difference(view: View, service: Service, wanted: Wanted, filled: set[SlotKe
         return max(0, service.settings.replicas - len(filled)), max(0, len(filled) - service.settings.replicas)
     due: set[SlotKey] = {(0, node.id) for node in view.nodes.values()}
     due = {key for key in due if takes_tasks(view, service, wanted.spec, key)}
-    suitable = {key for key in filled if node_suits(view, wanted.spec, key[1]) and not why_evicting(view, key[1])}
-    return len(due - filled), len(filled - suitable)
+    return len(due - filled), sum(not _may_hold(view, wanted, node_id) for _, node_id in filled)
+
+
+def _may_hold(view: View, wanted: Wanted, node_id: NodeId) -> bool:
+    """Whether the node may have a task of a global service."""
+    return not why_evicting(view, node_id) and (is_paused(view, node_id) or node_suits(view, wanted.spec, node_id))
 
 
 def _still_stops(view: View, task: Task) -> bool:

@@ -2,7 +2,7 @@
 
 A ledger is derived: it is never stored, and a restored state has the same one. It remembers what it charged for each task,
 so a task is always credited with exactly what it was charged. Tasks count from being assigned until they have really
-stopped, whatever is desired of them (semantics section 13).
+stopped, whatever is desired of them (semantics 13).
 """
 
 from __future__ import annotations

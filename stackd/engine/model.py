@@ -196,7 +196,7 @@ class Blob(Record, tag="blob"):
 
 class StartGate(Record):
     """Why a task is held at READY: not before `not_before`, and not before task `after` has stopped or `give_up_at` has
-    come (SwarmKit's delayed start, semantics section 9, as stored data)."""
+    come (SwarmKit's delayed start, semantics 9, as stored data)."""
 
     not_before: Instant
     after: TaskId = TaskId("")

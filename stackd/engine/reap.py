@@ -1,5 +1,5 @@
 """Deletes what is over: tasks that are to be removed, history beyond its limit, services without tasks, and content that
-nothing names any more (semantics section 11).
+nothing names any more (semantics 11).
 
 The newest record of a slot always stays, so that a slot whose last task failed for good is known to be over.
 """

@@ -1,4 +1,4 @@
-"""Replaces tasks that have ended or must leave their node, and starts those whose time has come (semantics section 9).
+"""Replaces tasks that have ended or must leave their node, and starts those whose time has come (semantics 9).
 
 A replacement is made at once and prepared while the restart delay runs. Delays, attempts and what a task waits for are
 stored, so a new leader goes on where the old one stopped. A replacement gets the service's present spec.

@@ -1,4 +1,4 @@
-"""Whether a task that ended is to be replaced (semantics section 9): the policy, and the attempts it counts."""
+"""Whether a task that ended is to be replaced (semantics 9): the policy, and the attempts it counts."""
 
 from __future__ import annotations
 

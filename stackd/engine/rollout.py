@@ -85,7 +85,7 @@ def open_rollout(draft: Draft, service: Service, todo: int, moving: int) -> Roll
 
 
 def account_failures(draft: Draft, service: Service) -> None:
-    """Count the tasks of the present rollout that failed, and pause or roll back when they are too many (8.3, step 7)."""
+    """Count the tasks of the present rollout that failed, and pause or roll back when they are too many (semantics 8.3)."""
     rollout = draft.rollouts.get(service.id)
     if rollout is None or rollout.state not in ACTIVE or rollout.spec_version != service.spec_version:
         return

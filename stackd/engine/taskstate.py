@@ -1,6 +1,6 @@
 """The task state machine: one table for the engine, the agent and the simulator.
 
-Names and order are SwarmKit's (semantics section 3); the numbers leave gaps as there. A task only ever moves to a higher
+Names and order are SwarmKit's (semantics 3); the numbers leave gaps as there. A task only ever moves to a higher
 state. The agent walks it with `next_step`, one operation per call.
 """
 

@@ -1,4 +1,4 @@
-"""The rolling updater (semantics section 8), level-triggered: it looks at the slots as they are and takes the next steps.
+"""The rolling updater (semantics 8), level-triggered: it looks at the slots as they are and takes the next steps.
 
 What differs from SwarmKit on purpose:
 - New tasks of the next slots are made ahead and held at READY, so pulling and creating overlap with the rolling.

@@ -30,7 +30,7 @@ class _Checker:
 
     def check_ports(self, services: Iterable[ServiceDocument]) -> None:
         """No two may listen on one port. Host-mode ports of different services may be equal: their tasks then run on
-        different nodes (semantics section 27)."""
+        different nodes (semantics 27)."""
         taken: dict[tuple[int, str, str], _Listeners] = {}
         for service in services:
             for said in service.ports:

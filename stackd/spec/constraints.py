@@ -32,7 +32,7 @@ class Attribute(enum.StrEnum):
 _LABELS = (Attribute.NODE_LABEL, Attribute.ENGINE_LABEL)
 _ROLES = ("manager", "worker")
 
-# SwarmKit's own expressions (semantics section 12.4).
+# SwarmKit's own expressions (semantics 12.4).
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9\-_.]+")
 _VALUE = re.compile(r"[A-Za-z0-9:\-_\s.*()?+\[\]\\^$|/]+")
 
@@ -48,7 +48,7 @@ class Constraint:
 
 
 def parse(text: str) -> Constraint:
-    """The constraint that `text` spells; raises StackdError `spec.constraint.bad` (semantics section 12.4)."""
+    """The constraint that `text` spells; raises StackdError `spec.constraint.bad` (semantics 12.4)."""
     for operator in ("==", "!="):
         key, found, value = text.partition(operator)
         if found:

@@ -14,10 +14,10 @@ from typing import Protocol
 from stackd.base.errors import StackdError
 
 MAX_CONFIG_BYTES = 1000 * 1024 - 1
-"""A config is smaller than 1000 KiB (semantics section 26): it travels in log entries and agent streams."""
+"""A config is smaller than 1000 KiB (semantics 26): it travels in log entries and agent streams."""
 
 MAX_SECRET_BYTES = 500 * 1024 - 1
-"""A secret is smaller than 500 KiB (semantics section 26)."""
+"""A secret is smaller than 500 KiB (semantics 26)."""
 
 MAX_FILE_BYTES = MAX_CONFIG_BYTES
 """No implementation needs to hand out more than the largest thing that may be made of a file."""

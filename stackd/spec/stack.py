@@ -1,7 +1,7 @@
 """What a stack file means: the typed result of loading it, and the part of it that every later layer carries along.
 
 A `TaskSpec` holds exactly the settings whose change replaces tasks; `ServiceSpec` adds those that change in place
-(replicas, update settings, service labels). SwarmKit draws the same line (semantics section 8.2). Specs are compared by
+(replicas, update settings, service labels). SwarmKit draws the same line (semantics 8.2). Specs are compared by
 digest (`spec/digest.py`), never field by field.
 """
 
@@ -12,6 +12,10 @@ import enum
 from stackd.base.ids import BlobDigest
 from stackd.base.records import Pairs, Record
 from stackd.base.time import SECOND, Duration
+
+REPLICAS_MAX = 100_000
+"""The most replicas of a service: far above what a cluster runs, far below what would fill its memory by a slip of the
+finger. Not a limit of Swarm's."""
 
 
 class PublishMode(enum.StrEnum):

@@ -1,4 +1,4 @@
-"""No two services publish the same port over the whole cluster (semantics section 27).
+"""No two services publish the same port over the whole cluster (semantics 27).
 
 Host-mode ports of two services may be equal, as they can live on different nodes; an ingress port takes it everywhere.
 """

@@ -19,10 +19,7 @@ from stackd.engine.model import Principal, Rollout, Service, SpecRow
 from stackd.engine.rollout import ACTIVE, present_as_previous, roll_back
 from stackd.engine.view import View
 from stackd.spec.digest import spec_digest
-from stackd.spec.stack import ServiceMode, ServiceSettings, TaskSpec
-
-REPLICAS_MAX = 100_000
-"""Far above what a cluster runs, far below what would fill the memory by a slip of the finger."""
+from stackd.spec.stack import REPLICAS_MAX, ServiceMode, ServiceSettings, TaskSpec
 
 
 def existing_spec(view: View, digest: SpecDigest) -> TaskSpec:

@@ -1,4 +1,4 @@
-"""One task on every node that suits the service (semantics section 6).
+"""One task on every node that suits the service (semantics 6).
 
 A node that joins or returns gets its task at once, outside of any rolling update.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from stackd.base.ids import NodeId
 from stackd.engine.draft import Draft
-from stackd.engine.model import Availability, Node, Service
+from stackd.engine.model import Node, Service
 from stackd.engine.orchestrate.fill import empty_slot, fill_slot
-from stackd.engine.orchestrate.slots import Slot, is_finished, node_suits, slots_of, spec_of, why_evicting
+from stackd.engine.orchestrate.slots import Slot, is_finished, is_paused, node_suits, slots_of, spec_of, why_evicting
 from stackd.engine.tasks import stop_task
 from stackd.spec.stack import TaskSpec
 
@@ -30,9 +30,11 @@ def _reconcile_node(draft: Draft, service: Service, spec: TaskSpec, node: Node, 
         return  # eviction has stopped what was there
     if not node_suits(draft, spec, node.id):
         for task in slot.live if slot else ():
+            if is_paused(draft, node.id) and task.spec == service.spec:
+                continue  # it is the node that has changed, not the service
             stop_task(draft, task, "the node no longer satisfies the service's constraints")
         return
-    if node.availability is Availability.PAUSE:
+    if is_paused(draft, node.id):
         return
     if slot is None or not (slot.live or is_finished(draft, slot)):
         fill_slot(draft, service, (0, NodeId(node.id)), slot)

@@ -1,4 +1,4 @@
-"""Fills the slots of replicated services and empties those that are too many (semantics sections 4 and 5).
+"""Fills the slots of replicated services and empties those that are too many (semantics 4 and 5).
 
 New tasks get the present spec at once: scaling up during an update does not go through the updater.
 """
@@ -42,7 +42,7 @@ def _free(filled: dict[tuple[int, NodeId], Slot]) -> Iterator[int]:
 
 
 def choose_survivors(view: View, slots: Sequence[Slot], wanted: int) -> list[Slot]:
-    """The slots that stay when there are more than `wanted` (semantics section 5): those that go first are unplaced or in
+    """The slots that stay when there are more than `wanted` (semantics 5): those that go first are unplaced or in
     the middle of an update, then the extra copies on the fullest nodes, there the ones that don't run and the highest
     numbers."""
     ordered = sorted(slots, key=lambda slot: (not _runs(view, slot), slot.key))

@@ -1,4 +1,4 @@
-"""Slots: the places of a service that tasks come and go in (semantics section 4).
+"""Slots: the places of a service that tasks come and go in (semantics 4).
 
 A replicated service has slots 1..N, a global one has a slot per node. Everything here reads; the orchestrators, the restart
 stage and the updater write.
@@ -107,6 +107,24 @@ def why_evicting(view: View, node_id: NodeId) -> str:
     if status.state is NodeState.DOWN:
         return "the node is down"
     return "the node is being drained" if node.availability is Availability.DRAIN else ""
+
+
+def is_paused(view: View, node_id: NodeId) -> bool:
+    """Whether the node is to be left as it is: whatever becomes of its labels, nothing comes and nothing goes."""
+    node = view.nodes.get(node_id)
+    return node is not None and node.availability is Availability.PAUSE
+
+
+def why_leaving(view: View, task: Task) -> str:
+    """Why the task has to leave its node, "" if it may stay: the node loses all tasks, or no longer satisfies the task's own
+    constraints. Those count only on active nodes (semantics 14)."""
+    if not task.node_id:
+        return ""
+    if reason := why_evicting(view, task.node_id):
+        return reason
+    if is_paused(view, task.node_id) or node_suits(view, spec_of(view, task.spec), task.node_id):
+        return ""
+    return "the node no longer satisfies the task's constraints"
 
 
 class Wanted:

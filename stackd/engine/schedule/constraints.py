@@ -1,4 +1,4 @@
-"""Whether a node satisfies placement constraints (semantics section 12.4). The grammar is `spec/constraints.py`.
+"""Whether a node satisfies placement constraints (semantics 12.4). The grammar is `spec/constraints.py`.
 
 Values are compared as a whole and without regard to case; an attribute a node doesn't have is the empty string, so `==`
 fails on it and `!=` succeeds. All constraints must hold.

@@ -1,4 +1,4 @@
-"""The filters a node passes to take a task, in SwarmKit's order, each explaining itself (semantics section 12.3).
+"""The filters a node passes to take a task, in SwarmKit's order, each explaining itself (semantics 12.3).
 
 A filter looks at one node and one demand and knows nothing of other nodes. The first that refuses is the node's verdict.
 """

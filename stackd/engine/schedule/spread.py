@@ -13,14 +13,14 @@ from stackd.base.ids import NodeId
 from stackd.engine.schedule.nodes import NodeInfo
 
 FAILING = 5
-"""From this many recent failures of a spec on, a node is only taken if all others fail as well (semantics section 12.6)."""
+"""From this many recent failures of a spec on, a node is only taken if all others fail as well (semantics 12.6)."""
 
 Rank = tuple[int, int, int]
 
 
 def rank(info: NodeInfo) -> Rank:
     """How good a node is for one more task, less is better: few failures if it fails at all, few tasks of the service, few
-    tasks in total (semantics section 12.6)."""
+    tasks in total (semantics 12.6)."""
     failures = info.recent_failures if info.recent_failures >= FAILING else 0
     return failures, info.tasks_of_service, info.tasks_total
 

@@ -11,6 +11,7 @@ from stackd.spec.nodes import Scalar
 from stackd.spec.read import keys
 from stackd.spec.read.value import Fields, Value
 from stackd.spec.stack import (
+    REPLICAS_MAX,
     FailureAction,
     Placement,
     Resources,
@@ -23,7 +24,6 @@ from stackd.spec.stack import (
 )
 
 _LATER_MODES = {"replicated-job": "", "global-job": ""}
-_MAX_REPLICAS = 1_000_000
 _MIN_NANO_CPUS = 1_000_000
 _MIN_MEMORY_BYTES = 4 * 1024 * 1024
 
@@ -49,7 +49,7 @@ def read_deploy(value: Value) -> Deploy:
 
 def _settings(fields: Fields) -> ServiceSettings:
     mode = fields.read("mode", lambda value: value.choice(ServiceMode, _LATER_MODES), ServiceMode.REPLICATED)
-    replicas = fields.read("replicas", lambda value: value.integer(0, _MAX_REPLICAS), 1)
+    replicas = fields.read("replicas", lambda value: value.integer(0, REPLICAS_MAX), 1)
     if mode is ServiceMode.GLOBAL and "replicas" in fields:
         hint = "a global service has one task on each node; remove replicas, or mode: global"
         fields["replicas"].key_error("spec.deploy.mode", "replicas can't be given for a global service", hint)
@@ -67,7 +67,7 @@ def _update(value: Value) -> UpdateConfig:
 
 
 def _rollback(value: Value) -> UpdateConfig:
-    """A failed rollback is never rolled back itself (semantics section 8.3), so that action is refused here."""
+    """A failed rollback is never rolled back itself (semantics 8.3), so that action is refused here."""
     return _update_config(value, (FailureAction.PAUSE, FailureAction.CONTINUE))
 
 
@@ -75,7 +75,7 @@ def _update_config(value: Value, actions: tuple[FailureAction, ...]) -> UpdateCo
     fields = value.fields(keys.UPDATE)
     default = UpdateConfig()
     return UpdateConfig(
-        parallelism=fields.read("parallelism", lambda field: field.integer(0, _MAX_REPLICAS), default.parallelism),
+        parallelism=fields.read("parallelism", lambda field: field.integer(0, REPLICAS_MAX), default.parallelism),
         delay_ns=fields.read("delay", read_duration, default.delay_ns),
         failure_action=fields.read("failure_action", lambda field: field.choice(actions), default.failure_action),
         # A monitor of 0 means the default, as in the Docker API.

@@ -109,7 +109,7 @@ def _test(value: Value) -> tuple[str, ...]:
 
 
 def _check_duration(value: Value) -> Duration:
-    """The engine takes no check interval below a millisecond; 0 is its default (semantics section 27)."""
+    """The engine takes no check interval below a millisecond; 0 is its default (semantics 27)."""
     duration = read_duration(value)
     if 0 < duration < MILLISECOND:
         value.error("spec.value.range", f"{value.path} must be at least 1ms", "0s means the default")

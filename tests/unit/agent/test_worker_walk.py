@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 from stackd.agent.executor.base import TaskContext
 from stackd.agent.taskfiles import StoredTask
 from stackd.agent.worker import Worker
@@ -144,6 +145,19 @@ def test_a_fault_before_the_start_rejects_and_one_at_the_start_fails() -> None:
             assert bench.worker.status.error == "exec: no such file or directory"
 
     scenario(main)
+
+
+def test_a_fault_that_is_not_repeated_is_logged_once_with_its_code(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(host: FakeHost) -> None:
+        async with working(host, "img:missing") as bench:
+            await bench.reach(TaskState.REJECTED)
+            await asyncio.sleep(60)
+
+    with caplog.at_level("INFO", "stackd.agent.worker"):
+        scenario(main)
+    assert [record.getMessage() for record in caplog.records] == [
+        "will not repeat: task=shop_web.1.t1 code=fake.image.missing error=No such image: img:missing"
+    ]
 
 
 def test_stopping_cancels_the_operation_under_way() -> None:

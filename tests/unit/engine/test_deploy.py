@@ -26,6 +26,7 @@ from stackd.engine.model import Blob, Owner, Principal, PrincipalKind, Revision,
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import blob_digest, spec_digest
 from stackd.spec.stack import (
+    REPLICAS_MAX,
     ContainerSpec,
     FailureAction,
     FileRef,
@@ -298,7 +299,9 @@ def test_commands_on_what_is_not_there_are_refused() -> None:
     rejected(cluster.submit(RemoveStack(name="x", principal=SOMEBODY)), "stack.unknown")
     cluster.deploy(WEB, ("agent", a_spec("v1"), settings(mode=ServiceMode.GLOBAL)))
     rejected(cluster.submit(ScaleService(name="shop_agent", replicas=1, principal=SOMEBODY)), "service.scale.global")
-    rejected(cluster.submit(ScaleService(name="shop_web", replicas=-1, principal=SOMEBODY)), "service.scale.range")
+    for replicas in (-1, REPLICAS_MAX + 1):
+        scaling = ScaleService(name="shop_web", replicas=replicas, principal=SOMEBODY)
+        rejected(cluster.submit(scaling), "service.scale.range")
     rejected(cluster.submit(RollbackService(name="shop_web", principal=SOMEBODY)), "service.rollback.none")
     wrong = SetSpec(name="shop_agent", spec=cluster.service("shop_agent").spec, settings=settings(1), principal=SOMEBODY)
     rejected(cluster.submit(wrong), "service.mode")

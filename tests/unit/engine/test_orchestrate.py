@@ -132,6 +132,20 @@ def test_a_paused_node_keeps_its_global_task_and_gets_no_new_one() -> None:
     assert [task.node_id for task in cluster.running()] == ["node1"]
 
 
+def test_a_global_task_stays_on_a_paused_node_that_changes_and_leaves_when_its_service_changes() -> None:
+    cluster = ToyCluster(nodes=2)
+    cluster.run(a_spec(placement=on("node.hostname != elsewhere")), settings(mode=ServiceMode.GLOBAL))
+    cluster.settle()
+    cluster.drain(2, Availability.PAUSE)
+    cluster.describe_node(2, hostname="elsewhere")
+    cluster.rounds(3)
+    assert [task.node_id for task in cluster.running()] == ["node1", "node2"]
+    assert cluster.health().converged
+    cluster.run(a_spec(placement=on("node.hostname == host1")), settings(mode=ServiceMode.GLOBAL))
+    cluster.settle()
+    assert [task.node_id for task in cluster.running()] == ["node1"]
+
+
 def test_a_global_task_of_a_drained_node_is_stopped_and_comes_back_with_the_node() -> None:
     cluster = ToyCluster(nodes=2)
     cluster.run(wanted=settings(mode=ServiceMode.GLOBAL))

@@ -158,6 +158,37 @@ def test_a_paused_node_keeps_its_tasks() -> None:
     assert len(cluster.tasks()) == 2
 
 
+def test_a_task_moves_off_an_active_node_that_no_longer_satisfies_its_constraints() -> None:
+    cluster = two_nodes_with_an_engine_label()
+    cluster.describe_node(1)
+    cluster.settle()
+    assert [task.node_id for task in cluster.running()] == ["node2", "node2"]
+
+
+def test_a_paused_node_keeps_tasks_whose_constraints_it_no_longer_satisfies_until_it_is_active() -> None:
+    cluster = two_nodes_with_an_engine_label()
+    kept = [task.id for task in cluster.tasks()]
+    cluster.drain(1, Availability.PAUSE)
+    cluster.describe_node(1)
+    cluster.rounds(3)
+    assert [task.id for task in cluster.running()] == kept
+    assert cluster.health().converged
+    cluster.drain(1, Availability.ACTIVE)
+    cluster.settle()
+    assert [task.node_id for task in cluster.running()] == ["node2", "node2"]
+
+
+def two_nodes_with_an_engine_label() -> ToyCluster:
+    """One of two replicas on each node; both need the label, and a node that is described anew without it has it no more."""
+    cluster = ToyCluster(nodes=2)
+    for number in (1, 2):
+        cluster.describe_node(number, engine_labels=(("disk", "ssd"),))
+    cluster.run(a_spec(placement=on("engine.labels.disk == ssd")), settings(2))
+    cluster.settle()
+    assert {task.node_id for task in cluster.running()} == {"node1", "node2"}
+    return cluster
+
+
 def test_an_evicted_task_that_must_not_restart_is_stopped_and_not_replaced() -> None:
     cluster = a_cluster(once(), replicas=1, nodes=2)
     (task,) = cluster.running()

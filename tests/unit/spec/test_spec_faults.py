@@ -36,7 +36,7 @@ from spec_builders import load, problem_of, problems_of, service_file
         ("deploy: {mode: glboal}", "spec.value.choice", "must be one of replicated, global", 'did you mean "global"?'),
         ("deploy: {mode: replicated-job}", "spec.value.unsupported", "replicated-job is not supported yet", None),
         ("deploy: {rollback_config: {failure_action: rollback}}", "spec.value.choice", "must be one of pause, continue", None),
-        ("deploy: {replicas: -1}", "spec.value.range", "must be between 0 and 1000000; it is -1", None),
+        ("deploy: {replicas: -1}", "spec.value.range", "must be between 0 and 100000; it is -1", None),
         ("deploy: {update_config: {max_failure_ratio: 2}}", "spec.value.range", "must be between 0 and 1; it is 2", None),
         ("deploy: {mode: global, replicas: 2}", "spec.deploy.mode", "replicas can't be given", "one task on each"),
         ("stop_grace_period: 10 seconds", "spec.duration.bad", '"10 seconds" is not a duration', "write numbers with units"),

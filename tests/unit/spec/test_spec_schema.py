@@ -15,6 +15,7 @@ from stackd.spec.problems import Problems
 from stackd.spec.read import keys
 from stackd.spec.read.value import Keys
 from stackd.spec.schema import schema_text
+from stackd.spec.stack import REPLICAS_MAX
 
 from spec_builders import EVERY_KEY, plain, service_file
 
@@ -83,6 +84,14 @@ def test_no_mapping_takes_unknown_keys() -> None:
 )
 def test_the_schema_knows_the_keys_that_are_read(known: Keys, schema: dict[str, Any]) -> None:
     assert set(schema["properties"]) == known.known
+
+
+def test_the_schema_has_the_limits_of_the_engine() -> None:
+    for section in (
+        DEPLOY["replicas"],
+        *(DEPLOY[name]["properties"]["parallelism"] for name in ("update_config", "rollback_config")),
+    ):
+        assert section["anyOf"][0]["maximum"] == REPLICAS_MAX
 
 
 def test_no_key_is_both_read_and_refused() -> None:
