@@ -11,6 +11,10 @@ import shutil
 import pytest
 
 
+def _search_path() -> str:
+    return os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+
 def _root() -> str | None:
     return None if os.geteuid() == 0 else "not root"
 
@@ -18,13 +22,13 @@ def _root() -> str | None:
 def _docker() -> str | None:
     if os.geteuid() != 0:
         return "not root, so no dockerd of our own can be started"
-    return None if shutil.which("dockerd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") else "no dockerd"
+    return None if shutil.which("dockerd", path=_search_path()) else "no dockerd"
 
 
 def _net() -> str | None:
     if os.geteuid() != 0:
         return "not root, so no network namespaces"
-    missing = [tool for tool in ("ip", "nsenter") if not shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")]
+    missing = [tool for tool in ("ip", "nsenter") if not shutil.which(tool, path=_search_path())]
     return f"missing: {', '.join(missing)}" if missing else None
 
 
