@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class Daemon:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._loop and self._stop and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._loop and self._stop:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself meanwhile, with `error`
+                self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(WAIT_SECONDS)
         assert not self._thread.is_alive()

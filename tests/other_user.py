@@ -38,7 +38,9 @@ class Program:
 
 
 def as_user(uid: int) -> dict[str, Any]:
-    """Arguments of subprocess calls that run as `uid` and nothing else."""
+    """Arguments of subprocess calls that run as `uid` and nothing else; none where we are that user."""
+    if uid == os.geteuid():
+        return {}
     return {"user": uid, "group": uid, "extra_groups": ()}
 
 

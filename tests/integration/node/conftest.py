@@ -32,13 +32,13 @@ def node(request: pytest.FixtureRequest) -> Iterator[RunningNode]:
         yield node
 
 
-@pytest.fixture
-def docker_node(engine: PrivateDockerd) -> Iterator[RunningNode]:
-    with running_node("docker", engine) as node:
+@pytest.fixture(params=[DOCKER])
+def docker_node(request: pytest.FixtureRequest) -> Iterator[RunningNode]:
+    with running_node("docker", _engine_for("docker", request)) as node:
         yield node
 
 
-@pytest.fixture
+@pytest.fixture(params=[PROCESS])
 def process_node() -> Iterator[RunningNode]:
     with running_node("process") as node:
         yield node

@@ -32,8 +32,7 @@ def directory() -> Iterator[Path]:
 def test_the_process_executor_works_for_a_normal_user(directory: Path) -> None:
     uid = NOBODY if os.geteuid() == 0 else os.geteuid()
     program = program_for(uid)
-    person = as_user(uid) if os.geteuid() == 0 else {}
-    done = run_cases(directory, [program.python], program, **person)
+    done = run_cases(directory, [program.python], program, **as_user(uid))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout
 
