@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from pathlib import Path
@@ -11,8 +10,6 @@ from stackd.agent.executor.base import Executor
 from stackd.base.errors import Refused
 from stackd.daemon.identity import Identity
 from stackd.daemon.options import UpOptions
-
-log = logging.getLogger(__name__)
 
 DOCKER = "docker"
 PROCESS = "process"

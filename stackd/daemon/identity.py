@@ -34,7 +34,7 @@ def load_identity(data_dir: Path) -> Identity | None:
         raise StackdError(
             "daemon.identity.damaged",
             f"{path} does not say who this node is: {exc}",
-            hint="put the file back from a backup; it is written only once",
+            hint="put the file back from a backup",
         ) from exc
 
 

@@ -66,8 +66,8 @@ async def _lay_foundation(options: UpOptions, tasks: TaskFiles) -> Foundation:
     """Open the data directory, or fill a new one. Raises StackdError; a directory that can't be used is left as it was.
     The caller holds the directory's lock."""
     data_dir = options.data_dir
-    identity = _identity(options, tasks_known=bool(tasks.load()))
     key_path, log_path = data_dir / "key", data_dir / "raft"
+    identity = _identity(options, is_new=not is_created(log_path), tasks_known=bool(tasks.load()))
     key = load_key(key_path) if key_path.exists() or is_created(log_path) else create_key(key_path)
     sealer = key.sealer(Purpose.LOG)
     directory = open_directory(log_path, sealer, LogIdentity(identity.cluster_id, identity.node_id))
@@ -77,9 +77,16 @@ async def _lay_foundation(options: UpOptions, tasks: TaskFiles) -> Foundation:
     return Foundation(identity, key, member, store)
 
 
-def _identity(options: UpOptions, *, tasks_known: bool) -> Identity:
-    """The node's identity, made or brought up to date."""
+def _identity(options: UpOptions, *, is_new: bool, tasks_known: bool) -> Identity:
+    """The node's identity, made or brought up to date. Raises StackdError("daemon.identity.missing") if a log is there
+    without one: under another name the node would not find its tasks."""
     known = load_identity(options.data_dir)
+    if known is None and not is_new:
+        raise StackdError(
+            "daemon.identity.missing",
+            f"{options.data_dir} holds a log but not whose it is (node.json)",
+            hint="put node.json back from a backup",
+        )
     executor = choose_executor(options, known, tasks_known=tasks_known)
     host = docker_host(options, known) if executor == DOCKER else ""
     identity = known or new_identity(random.SystemRandom(), executor)

@@ -10,6 +10,7 @@ from stackd.base.errors import Refused
 from stackd.daemon.options import UpOptions
 from stackd.engine.inputs import DeployRevision, PutSource, Rejected, Reply, ReportSource
 from stackd.engine.model import SYSTEM, Owner, Principal, PrincipalKind, Source, SourceKind
+from stackd.gitops.remote import checked_remote
 from stackd.gitops.runner import Origin, SourceRunner, Sources
 from stackd.gitops.snapshot import SourceSnapshot
 from stackd.gitops.source_git import GitLocation, GitSource
@@ -51,12 +52,13 @@ class Proposals:
 
 
 def asked_source(options: UpOptions) -> Source | None:
-    """The source that the command line names, if it does."""
+    """The source that the command line names, if it does; a path becomes absolute, since a later start may come from another
+    working directory. Raises StackdError `source.url.*`."""
     if options.git is not None:
         return Source(
             name=MAIN,
             kind=SourceKind.GIT,
-            location=options.git,
+            location=checked_remote(options.git, allow_local=True).url,
             ref=options.ref,
             path=options.path,
             interval_ns=options.interval_ns,

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from stackd.base.ids import ServiceId, TaskId
 from stackd.base.records import encode
-from stackd.base.time import HOUR, MILLISECOND, Duration, Instant
+from stackd.base.time import HOUR, MILLISECOND, Duration, Instant, after
 from stackd.engine.inputs import Input, Reply, ReportTasks, Wake
-from stackd.engine.model import Task, TaskStatus
+from stackd.engine.model import NodeState, Task, TaskStatus
+from stackd.engine.rollout import ACTIVE
 from stackd.engine.step import step
-from stackd.engine.store import Changes, Store, View
-from stackd.engine.taskstate import Step, TaskState, next_step
+from stackd.engine.store import Store, Transaction, View
+from stackd.engine.taskstate import Step, TaskState, is_terminal, next_step
 
 EVENTS_MAX = 50_000
 """Steps of the engine after which a forecast gives up: a plan must end, whatever the stack file says."""
+
+LOOKS_MAX = 2_000_000
+"""Task records looked at after which it gives up as well: a step looks at all tasks of the services it is about, so a rolling
+update costs the square of its tasks. About a minute's work."""
 
 HORIZON = Duration(24 * HOUR)
 """How far ahead a forecast looks."""
@@ -37,10 +43,20 @@ class Pace:
     start_ns: Duration = Duration(400 * MILLISECOND)
     stop_ns: Duration = Duration(300 * MILLISECOND)
 
+    def of(self, operation: Step) -> Duration:
+        """The time of one operation; what isn't named above takes none."""
+        taken = {Step.PREPARE: self.prepare_ns, Step.START: self.start_ns, Step.STOP: self.stop_ns}
+        return taken.get(operation, Duration(0))
+
+
+CREATED = "created"
+RUNNING = "running"
+STOPPED = "stopped"
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Something that a person would notice: a task is created, placed, starts, runs, stops."""
+    """Something that a person would notice. `action` is created | running | stopped."""
 
     after: Duration
     service_id: ServiceId
@@ -51,7 +67,8 @@ class Moment:
 
 @dataclass(slots=True)
 class Forecast:
-    """The outcome. `view` is the state at the end; `lowest` the lowest number of running tasks each service came to."""
+    """The outcome. `view` is the state at the end; `lowest` the lowest number of running tasks each service came to (those
+    of which a task started or ended). Not `complete`: a limit was reached before everything had come to rest."""
 
     replies: tuple[Reply, ...]
     view: View
@@ -73,41 +90,48 @@ class _CountedEntropy:
         return number & ((1 << k) - 1)
 
 
-_OPERATION = {
-    Step.ACCEPT: (TaskState.PREPARING, ""),
-    Step.PREPARE: (TaskState.READY, "prepare_ns"),
-    Step.START: (TaskState.RUNNING, "start_ns"),
-    Step.STOP: (TaskState.SHUTDOWN, "stop_ns"),
+_LEADS_TO = {
+    Step.ACCEPT: TaskState.PREPARING,
+    Step.PREPARE: TaskState.READY,
+    Step.START: TaskState.RUNNING,
+    Step.STOP: TaskState.SHUTDOWN,
 }
-"""Where each operation of an agent leads, and which duration of the pace it takes."""
-
-_NOTICED = {TaskState.RUNNING: "running", TaskState.SHUTDOWN: "stopped"}
+"""Where each operation of an agent leads."""
 
 
 class _Run:
-    """One forecast under way: the copy of the state, the future events, what has been noticed."""
+    """One forecast under way: the copy of the state, the future events, what has been noticed.
+
+    `_expected` is the report with which each task's node will end its present operation. A queued report that isn't the
+    expected one any more (the task was told to stop meanwhile) is passed over."""
 
     def __init__(self, store: Store, start: Instant, pace: Pace) -> None:
         self._store = store
         self._start = start
         self._pace = pace
         self._entropy = _CountedEntropy()
-        self._events: list[tuple[Instant, int, Input]] = []
+        self._events: list[tuple[Instant, int, Wake | TaskStatus]] = []
         self._order = 0
-        self._due: dict[TaskId, tuple[TaskState, Instant]] = {}
+        self._expected: dict[TaskId, TaskStatus] = {}
         self._reasons: dict[str, str] = {}
+        self._records: Counter[ServiceId] = Counter()
+        self._running: Counter[ServiceId] = Counter()
+        self._looks = 0
         self.result = Forecast(replies=(), view=store.view)
 
-    def run(self, inputs: Sequence[Input]) -> Forecast:
+    def run(self, inputs: Sequence[Input], abandoned: Callable[[], bool]) -> Forecast:
         now = self._start
-        for task in list(self._store.view.tasks.values()):
-            self._plan_task(task, now)
-        self.result.replies = self._decide(inputs, now)
+        for task in self._store.view.tasks.values():
+            self._records[task.service_id] += 1
+            self._running[task.service_id] += self._store.view.status_of(task.id).state is TaskState.RUNNING
+            self._expect_report(task, now)
+        _, *replies = self._decide((Wake(services=tuple(_under_way(self._store.view))), *inputs), now)
+        self.result.replies = tuple(replies)
         for _ in range(EVENTS_MAX):
             if not self._events:
                 return self.result
             now = self._events[0][0]
-            if now - self._start > HORIZON:
+            if now - self._start > HORIZON or self._looks > LOOKS_MAX or abandoned():
                 break
             self._decide(self._take_due(now), now)
         self.result.complete = False
@@ -115,89 +139,103 @@ class _Run:
 
     def _take_due(self, now: Instant) -> list[Input]:
         inputs: list[Input] = []
+        services: set[ServiceId] = set()
         while self._events and self._events[0][0] <= now:
-            inputs.append(heapq.heappop(self._events)[2])
+            event = heapq.heappop(self._events)[2]
+            if isinstance(event, Wake):
+                inputs.append(event)
+                services.update(event.services)
+            elif self._expected.get(event.id) is event and (task := self._store.view.tasks.get(event.id)) is not None:
+                inputs.append(ReportTasks(node_id=task.node_id, statuses=(event,)))
+                services.add(task.service_id)
+        self._looks += sum(self._records[service] for service in services)
         return inputs
 
     def _decide(self, inputs: Sequence[Input], now: Instant) -> tuple[Reply, ...]:
         decision = step(self._store.view, inputs, now, self._entropy)
         self._reasons.update(decision.reasons)
         if decision.transaction is not None:
-            running = self._running_of(decision.transaction.puts)
-            self._notice_removed(decision.transaction.deletes, now)
-            changes = self._store.apply(self._store.index + 1, encode(decision.transaction))
-            self._notice(changes, running, now)
+            self._apply(decision.transaction, now)
         for at, service in decision.wakeups:
-            self._push(max(at, now), Wake(services=(service,)))
+            self._push(at, Wake(services=(service,)))
         if decision.more:
             self._push(now, Wake(services=decision.more))
         return decision.replies
 
-    def _push(self, at: Instant, event: Input) -> None:
+    def _push(self, at: Instant, event: Wake | TaskStatus) -> None:
         self._order += 1
         heapq.heappush(self._events, (at, self._order, event))
 
-    def _running_of(self, rows: Iterable[object]) -> dict[ServiceId, int]:
-        """How many tasks of the services whose statuses are about to change run now."""
+    def _apply(self, transaction: Transaction, now: Instant) -> None:
+        """Apply what was decided, note what people would notice of it, and queue what the nodes will make of it."""
         view = self._store.view
-        services = {
-            task.service_id for row in rows if isinstance(row, TaskStatus) and (task := view.tasks.get(row.id)) is not None
-        }
-        return {service: _running(view, service) for service in services}
+        noticed = list(_noticed(view, transaction))
+        self._store.apply(self._store.index + 1, encode(transaction))
+        for task, action in noticed:
+            passed = Duration(now - self._start)
+            self.result.moments.append(Moment(passed, task.service_id, task, action, self._reasons.get(task.id, "")))
+            self.result.settled_after[task.service_id] = passed
+        self._count(noticed)
+        for row in transaction.puts:
+            task_id = row.id if isinstance(row, Task | TaskStatus) else None
+            if task_id is not None and (present := view.tasks.get(task_id)) is not None:
+                self._expect_report(present, now)
 
-    def _notice(self, changes: Changes, before: dict[ServiceId, int], now: Instant) -> None:
-        for row in changes.puts:
-            if isinstance(row, Task):
-                self._notice_task(row, now)
-            elif isinstance(row, TaskStatus) and (task := self._store.view.tasks.get(row.id)) is not None:
-                self._notice_status(task, row, now)
+    def _count(self, noticed: Sequence[tuple[Task, str]]) -> None:
+        """How many run is of interest after the whole entry only: what it changes, it changes at once."""
+        before = {task.service_id: self._running[task.service_id] for task, _ in noticed}
+        for task, action in noticed:
+            self._records[task.service_id] += action == CREATED
+            self._running[task.service_id] += (action == RUNNING) - (action == STOPPED)
         for service, count in before.items():
-            lowest = min(self.result.lowest.get(service, count), _running(self._store.view, service))
-            self.result.lowest[service] = lowest
+            self.result.lowest[service] = min(self.result.lowest.get(service, count), self._running[service])
 
-    def _notice_task(self, task: Task, now: Instant) -> None:
-        if task.created_at == now and task.id not in self._due:
-            self._record(task, "created", now)
-        self._plan_task(task, now)
-
-    def _notice_removed(self, deletes: Iterable[tuple[str, str]], now: Instant) -> None:
-        """Tasks whose records go: one that was told to be removed ends together with its record."""
-        for table, key in deletes:
-            task = self._store.view.tasks.get(key) if table == "tasks" else None
-            if task is not None and self._store.view.status_of(task.id).state == TaskState.RUNNING:
-                self._record(task, "stopped", now)
-
-    def _notice_status(self, task: Task, status: TaskStatus, now: Instant) -> None:
-        if action := _NOTICED.get(status.state):
-            self._record(task, action, now)
-        self._plan_task(task, now)
-
-    def _record(self, task: Task, action: str, now: Instant) -> None:
-        after = Duration(now - self._start)
-        self.result.moments.append(Moment(after, task.service_id, task, action, self._reasons.get(task.id, "")))
-        self.result.settled_after[task.service_id] = after
-
-    def _plan_task(self, task: Task, now: Instant) -> None:
-        """Queue the report with which the task's node will end its next operation."""
-        status = self._store.view.status_of(task.id)
-        if not task.node_id or status.state < TaskState.ASSIGNED:
-            return
+    def _expect_report(self, task: Task, now: Instant) -> None:
+        """Queue the report with which the task's node will end its next operation, if it has anything to do."""
+        view = self._store.view
+        status, node = view.status_of(task.id), view.node_statuses.get(task.node_id)
         operation = next_step(status.state, task.desired)
-        if operation not in _OPERATION:
+        answers = node is not None and node.state is NodeState.READY
+        if not answers or status.state < TaskState.ASSIGNED or operation not in _LEADS_TO:
+            self._expected.pop(task.id, None)
             return
-        state, duration = _OPERATION[operation]
-        if self._due.get(task.id, (None, 0))[0] == state:
-            return
-        at = Instant(now + (getattr(self._pace, duration) if duration else 0))
-        self._due[task.id] = (state, at)
-        report = msgspec.structs.replace(status, state=state, message="forecast")
-        self._push(at, ReportTasks(node_id=task.node_id, statuses=(report,)))
+        state, expected = _LEADS_TO[operation], self._expected.get(task.id)
+        if expected is None or expected.state is not state:
+            report = self._expected[task.id] = msgspec.structs.replace(status, state=state, message="forecast")
+            self._push(after(now, self._pace.of(operation)), report)
 
 
-def _running(view: View, service: ServiceId) -> int:
-    return sum(view.status_of(task.id).state == TaskState.RUNNING for task in view.tasks_of_service(service))
+def _under_way(view: View) -> Iterator[ServiceId]:
+    """The services that wait for a deadline: looked at, they name it again."""
+    yield from (rollout.service_id for rollout in view.rollouts.values() if rollout.state in ACTIVE)
+    yield from {task.service_id: None for task in view.succeeding_tasks()}
 
 
-def forecast(store: Store, inputs: Sequence[Input], now: Instant, pace: Pace | None = None) -> Forecast:
-    """What follows if `inputs` are decided at `now`. Works on `store` itself: hand in a fork of the live one."""
-    return _Run(store, now, pace or Pace()).run(inputs)
+def _noticed(before: View, transaction: Transaction) -> Iterator[tuple[Task, str]]:
+    """The tasks that the transaction creates, and those that it says have begun or ceased to run."""
+    tasks = {row.id: row for row in transaction.puts if isinstance(row, Task)}
+    for row in transaction.puts:
+        if isinstance(row, Task) and row.id not in before.tasks:
+            yield row, CREATED
+        elif isinstance(row, TaskStatus) and (task := tasks.get(row.id) or before.tasks.get(row.id)) is not None:
+            ran = before.status_of(row.id).state is TaskState.RUNNING
+            if row.state is TaskState.RUNNING and not ran:
+                yield task, RUNNING
+            elif is_terminal(row.state) and ran:
+                yield task, STOPPED
+    for table, key in transaction.deletes:
+        gone = before.tasks.get(key) if table == "tasks" else None
+        if gone is not None and before.status_of(gone.id).state is TaskState.RUNNING:
+            yield gone, STOPPED
+
+
+def forecast(
+    store: Store,
+    inputs: Sequence[Input],
+    now: Instant,
+    pace: Pace | None = None,
+    abandoned: Callable[[], bool] = lambda: False,
+) -> Forecast:
+    """What follows if `inputs` are decided at `now`. Works on `store` itself: hand in a fork of the live one. `abandoned` is
+    asked at every step; when it says so nobody wants to know any more, and the forecast ends where it is."""
+    return _Run(store, now, pace or Pace()).run(inputs, abandoned)

@@ -32,7 +32,7 @@ from stackd.manager.assignments import NodeAssignments
 from stackd.manager.liveness import HEARTBEAT_FAILURE, Submit
 
 REPORTS_PER_ENTRY = 200
-"""Statuses handed over at once (architecture, section 2): an entry stays small, and the rest is the next one's."""
+"""Statuses handed over at once: an entry stays small, and the rest is the next one's."""
 
 OVERLOAD_SECONDS = 0.5
 """Pause before reports are offered again to a manager that has too much to do."""

@@ -6,8 +6,11 @@ is decided here.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,8 +66,9 @@ from stackd.manager.writer import Writer
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import ServiceSettings, StackSpec, TaskSpec, UpdateOrder
 
-EVENTS_AT_ONCE = 1000
-"""The ring's size: nobody can ask for more."""
+WATCH_REST = 9
+"""A watcher rests this many times as long as it took to look: watching a large cluster while much moves takes at most a
+tenth of the loop, and a small one is seen without delay."""
 
 
 class SourceControl(Protocol):
@@ -102,8 +106,10 @@ class Control:
         logs: LogSource,
         node_idle: Callable[[], Awaitable[None]],
         stop: Callable[[], Awaitable[None]],
+        off_loop: Callable[..., Awaitable[PlanView]] = asyncio.to_thread,
     ) -> None:
-        """`node_idle` returns once this node's agent has removed everything, `stop` ends the daemon."""
+        """`node_idle` returns once this node's agent has removed everything, `stop` ends the daemon. `off_loop` calls a
+        function where it doesn't hold up the loop; a simulation, which has no threads, calls it at once."""
         self._identity = identity
         self._writer = writer
         self._keeper = keeper
@@ -111,6 +117,9 @@ class Control:
         self._logs = logs
         self._node_idle = node_idle
         self._stop = stop
+        self._off_loop = off_loop
+        self._planning = asyncio.Lock()
+        """One forecast at a time: each keeps a thread busy, and the interpreter with it."""
 
     @property
     def _view(self) -> View:
@@ -158,11 +167,17 @@ class Control:
         edited file will become."""
         owners = [self._planned_owner(stack, file) for stack, file in zip(request.stacks, request.files, strict=True)]
         prepared, command = self._deployment(request.stacks, owners, caller.principal, adopt=request.adopt)
-        return plan.make_plan(self._view, self._writer.store.fork(), prepared, command)
+        async with self._planning:
+            before, copy = self._writer.store.freeze().view, self._writer.store.fork()
+            abandoned = threading.Event()
+            try:
+                return await self._off_loop(plan.make_plan, before, copy, prepared, command, abandoned.is_set)
+            finally:
+                abandoned.set()
 
     def _planned_owner(self, stack: StackSpec, file: str) -> Owner:
-        present = self._view.stacks.get(stack.name)
-        return present.owner if present is not None and present.owner.source else Owner(file=file)
+        known = self._view.stacks.get(stack.name)
+        return known.owner if known is not None and known.owner.source else Owner(file=file)
 
     async def sync(self, request: SyncRequest, caller: Caller) -> StatusView:
         await self._sources.sync_now(request.source, approve_prune=request.approve_prune)
@@ -171,21 +186,18 @@ class Control:
     # Reading.
 
     async def events(self, request: EventsRequest, caller: Caller) -> AsyncIterator[EventView]:
-        limit = min(max(request.limit, 1), EVENTS_AT_ONCE)
-        after = request.after
-        index = self._writer.feed.index
-        found = [event for event in self._view.events.values() if event.seq > after]
-        found.sort(key=lambda event: event.seq)
-        while True:
-            for event in found[-limit:]:
-                after = event.seq
+        """With `after` all that the ring has beyond it, else the last `limit`; then, if asked to follow, those to come."""
+        index, after = self._writer.feed.index, self._view.event_seq
+        found = self._view.events_after(request.after)
+        wanted = [event for event in found if request.stack in ("", event.stack)]
+        for event in wanted if request.after else wanted[-max(request.limit, 1) :]:
+            yield present.event_view(event)
+        while request.follow:
+            index = await self._writer.feed.wait_past(index)
+            found, after = self._view.events_after(after), self._view.event_seq
+            for event in found:
                 if request.stack in ("", event.stack):
                     yield present.event_view(event)
-            if not request.follow:
-                return
-            index = await self._writer.feed.wait_past(index)
-            found = sorted(self._view.events_after(after), key=lambda event: event.seq)
-            limit = EVENTS_AT_ONCE
 
     async def stacks(self, request: Empty, caller: Caller) -> Stacks:
         stacks = sorted(self._view.stacks.values(), key=lambda stack: stack.name)
@@ -196,14 +208,17 @@ class Control:
 
     async def watch(self, request: ListRequest, caller: Caller) -> AsyncIterator[Services]:
         """The services now, and again whenever one of them looks different: pushed, coalesced while the client is slow."""
+        time = asyncio.get_running_loop().time
         last: Services | None = None
         while True:
-            index = self._writer.feed.index
+            began = time()
             services = self._services(request)
+            took = time() - began
             if last is None or services.items != last.items:
                 yield services
                 last = services
-            await self._writer.feed.wait_past(index)
+            await asyncio.sleep(WATCH_REST * took)
+            await self._writer.feed.wait_past(services.index)
 
     def _services(self, request: ListRequest) -> Services:
         view = self._view
@@ -232,7 +247,7 @@ class Control:
         found: list[Task] = [task for service in self._select(request) for task in view.tasks_of_service(service.id)]
         if not request.history:
             found = [task for task in found if task.desired <= TaskState.RUNNING]
-        found.sort(key=lambda task: -task.created_at)
+        found.sort(key=lambda task: (task.created_at, task.version), reverse=True)
         found.sort(key=lambda task: (self._name(task), task.slot, task.node_id if not task.slot else ""))
         return Tasks(items=tuple(present.task_view(view, task) for task in found))
 
@@ -254,8 +269,9 @@ class Control:
 
     async def logs(self, request: LogsRequest, caller: Caller) -> AsyncIterator[LogLineView]:
         tasks = self._tasks_for_logs(request.name)
-        async for line in merge_logs(self._view, self._logs, tasks, request):
-            yield line
+        async with aclosing(merge_logs(self._view, self._logs, tasks, request)) as lines:
+            async for line in lines:
+                yield line
 
     def _tasks_for_logs(self, name: str) -> tuple[Task, ...]:
         """The tasks of a service that have been on a node, or the one task whose id is (or begins with) `name`."""
@@ -270,12 +286,12 @@ class Control:
     # Changing one service by hand.
 
     async def scale(self, request: ScaleRequest, caller: Caller) -> ServiceView:
-        return await self._change(
-            request.name,
-            ScaleService(name=request.name, replicas=request.replicas, principal=caller.principal, override=request.override),
-        )
+        name = self._service(request.name).name
+        command = ScaleService(name=name, replicas=request.replicas, principal=caller.principal, override=request.override)
+        return await self._change(name, command)
 
     async def update(self, request: UpdateRequest, caller: Caller) -> ServiceView:
+        """Raises Refused("service.stale") if somebody else changes the service at the same moment."""
         service = self._service(request.name)
         row = self._view.specs.get(service.spec)
         if row is None:
@@ -290,25 +306,28 @@ class Control:
         digest = spec_digest(spec)
         stage = StageContent(specs=(SpecRow(digest=digest, spec=spec),))
         command = SetSpec(
-            name=service.name, spec=digest, settings=settings, principal=caller.principal, override=request.override
+            name=service.name,
+            spec=digest,
+            settings=settings,
+            principal=caller.principal,
+            version=service.version,
+            override=request.override,
         )
         return await self._change(service.name, stage, command)
 
     async def rollback(self, request: NameRequest, caller: Caller) -> ServiceView:
-        return await self._change(
-            request.name,
-            RollbackService(name=request.name, principal=caller.principal, override=request.override),
-        )
+        name = self._service(request.name).name
+        return await self._change(name, RollbackService(name=name, principal=caller.principal, override=request.override))
 
     async def _change(self, name: str, *inputs: Input) -> ServiceView:
-        self._service(name)
-        replies = await self._writer.submit_all(inputs)
-        _accepted(replies[-1])
+        """Carry out a command (what is staged for it goes before it) and show what became of the service."""
+        for reply in await self._writer.submit_all(inputs):
+            _accepted(reply)
         return present.service_view(self._view, self._service(name))
 
     async def remove_service(self, request: NameRequest, caller: Caller) -> Empty:
-        command = RemoveService(name=request.name, principal=caller.principal, override=request.override)
-        _accepted(await self._writer.submit(command))
+        name = self._service(request.name).name
+        _accepted(await self._writer.submit(RemoveService(name=name, principal=caller.principal, override=request.override)))
         return Empty()
 
     async def remove_stack(self, request: NameRequest, caller: Caller) -> Empty:

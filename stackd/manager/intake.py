@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from stackd.base.errors import Refused
 from stackd.base.ids import BlobDigest, SpecDigest
 from stackd.base.records import encode
 from stackd.engine.inputs import DeployRevision, Input, Rejected, Reply, ServiceManifest, StackManifest, StageContent
@@ -21,8 +22,8 @@ from stackd.spec.digest import spec_digest
 from stackd.spec.stack import FileRef, ServiceSpec, StackSpec
 
 STAGE_BYTES = 256 * 1024
-"""Content per staging entry (a single larger blob has one of its own). A piece of this size still fits into one entry
-with the manifest and what the engine decides on it."""
+"""Content per staging entry (a single larger blob has one of its own). A piece that is no larger together with its manifest
+travels with it: both and what the engine decides on them fit into one entry."""
 
 STAGE_ATTEMPTS = 3
 """Unreferenced content may be collected between staging and deploying; then it is staged again, this often."""
@@ -54,7 +55,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prepare(stacks: Iterable[tuple[StackSpec, Owner]], keeper: SecretKeeper) -> Prepared:
-    """Name, seal and address everything in `stacks`."""
+    """Name, seal and address everything in `stacks`. Raises Refused if a service names a secret that its stack lacks."""
     manifests: list[StackManifest] = []
     specs: dict[SpecDigest, SpecRow] = {}
     blobs: dict[BlobDigest, Blob] = {}
@@ -86,6 +87,8 @@ def _manifest(service: ServiceSpec, secrets: dict[str, BlobDigest], specs: dict[
 
 
 def _named(ref: FileRef, secrets: dict[str, BlobDigest]) -> FileRef:
+    if ref.source not in secrets:
+        raise Refused("deploy.content.missing", f'the stack names the secret "{ref.source}" but has no content for it')
     return msgspec.structs.replace(ref, digest=secrets[ref.source])
 
 
@@ -112,15 +115,21 @@ def staging(prepared: Prepared, view: View) -> Iterator[StageContent]:
 
 
 async def deploy(writer: Submitter, prepared: Prepared, command: DeployRevision) -> Reply:
-    """Stage what is missing, then deploy. A small stack is one entry: the last piece travels with the manifest."""
-    reply: Reply
-    for _attempt in range(STAGE_ATTEMPTS):
-        pieces = list(staging(prepared, writer.view))
-        along = pieces[-1:] if pieces and len(encode(pieces[-1])) <= STAGE_BYTES else []
-        for piece in pieces[: len(pieces) - len(along)]:
-            await writer.submit_all((piece,))
-        replies = await writer.submit_all((*along, command))
-        reply = replies[-1]
+    """Stage what is missing, then deploy. A small stack is one entry: the last piece travels with the manifest. Raises what
+    the writer raises."""
+    for _attempt in range(STAGE_ATTEMPTS - 1):
+        reply = await _deploy_once(writer, prepared, command)
         if not (isinstance(reply, Rejected) and reply.code == "deploy.content.missing"):
-            break
-    return reply
+            return reply
+    return await _deploy_once(writer, prepared, command)
+
+
+async def _deploy_once(writer: Submitter, prepared: Prepared, command: DeployRevision) -> Reply:
+    pieces = list(staging(prepared, writer.view))
+    along = pieces[-1:] if pieces and len(encode(pieces[-1])) + len(encode(command)) <= STAGE_BYTES else []
+    for piece in pieces[: len(pieces) - len(along)]:
+        (staged,) = await writer.submit_all((piece,))
+        if isinstance(staged, Rejected):
+            return staged
+    *staged_along, reply = await writer.submit_all((*along, command))
+    return next((one for one in staged_along if isinstance(one, Rejected)), reply)

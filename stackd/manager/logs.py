@@ -1,10 +1,15 @@
-"""Logs of a service, merged over its tasks and nodes as they arrive. A node that is away costs a warning, not the rest."""
+"""Logs of a service, merged over its tasks and nodes. A node that is away costs a warning, not the rest.
+
+However much there is to read, only a window of lines per task is held: a slow reader slows the nodes' streams.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+import heapq
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import Protocol
 
 from stackd.api.control import LogsRequest
@@ -16,8 +21,13 @@ from stackd.engine.model import Task
 from stackd.engine.store import View
 from stackd.manager import present
 
+log = logging.getLogger(__name__)
+
 QUEUE_LIMIT = 1000
-"""Lines waiting for a slow client; the tasks' streams wait with it."""
+"""Lines waiting for a slow client that follows; the tasks' streams wait with it."""
+
+_Line = tuple[int, LogLineView]
+"""A line with its time in nanoseconds, which orders it; warnings have 0 and go first."""
 
 
 class LogSource(Protocol):
@@ -33,39 +43,66 @@ async def merge_logs(
     source: LogSource,
     tasks: Sequence[Task],
     request: LogsRequest,
-) -> AsyncIterator[LogLineView]:
-    """Lines of all `tasks`. Without `follow` they come in order of time; with it, as they arrive after that."""
+) -> AsyncGenerator[LogLineView, None]:
+    """Lines of all `tasks`. Without `follow` they come in order of time; with it, as they arrive."""
+    streams = [_lines(view, source, task, request) for task in tasks]
+    async with AsyncExitStack() as closing:
+        for stream in streams:
+            await closing.enter_async_context(aclosing(stream))
+        merged = await closing.enter_async_context(aclosing(_as_they_arrive(streams) if request.follow else _in_order(streams)))
+        async for line in merged:
+            yield line
+
+
+async def _lines(view: View, source: LogSource, task: Task, request: LogsRequest) -> AsyncGenerator[_Line, None]:
+    """The lines of one task; whatever goes wrong becomes a warning among them."""
+    name, node = present.task_view(view, task).name, present.node_name(view, task.node_id)
+    since = Instant(request.since_ns)
+    try:
+        async with aclosing(source.tail_logs(task, follow=request.follow, tail=request.tail, since=since)) as chunks:
+            async for chunk in chunks:
+                if chunk.error:
+                    yield 0, _warning(name, node, chunk.error)
+                elif not chunk.end:
+                    yield chunk.at_ns, _line(name, node, chunk)
+    except StackdError as error:
+        yield 0, _warning(name, node, error.message)
+    except Exception as error:  # a fault with one task's log must not hide the others
+        log.exception("log stream broke: task=%s", task.id)
+        yield 0, _warning(name, node, f"internal error: {type(error).__name__}: {error}")
+
+
+async def _in_order(streams: Sequence[AsyncGenerator[_Line, None]]) -> AsyncGenerator[LogLineView, None]:
+    """One line of each stream is looked at; the earliest goes next. Each stream is in order by itself."""
+    firsts = await asyncio.gather(*(anext(stream, None) for stream in streams))
+    heads = [(first[0], number, first[1]) for number, first in enumerate(firsts) if first is not None]
+    heapq.heapify(heads)
+    while heads:
+        _, number, line = heads[0]
+        yield line
+        following = await anext(streams[number], None)
+        if following is None:
+            heapq.heappop(heads)
+        else:
+            heapq.heapreplace(heads, (following[0], number, following[1]))
+
+
+async def _as_they_arrive(streams: Sequence[AsyncGenerator[_Line, None]]) -> AsyncGenerator[LogLineView, None]:
     lines: asyncio.Queue[LogLineView | None] = asyncio.Queue(QUEUE_LIMIT)
 
-    async def read(task: Task) -> None:
-        name = present.task_view(view, task).name
-        node = present.node_name(view, task.node_id)
-        try:
-            since = Instant(request.since_ns)
-            async with aclosing(source.tail_logs(task, follow=request.follow, tail=request.tail, since=since)) as chunks:
-                async for chunk in chunks:
-                    if chunk.error:
-                        await lines.put(_warning(name, node, chunk.error))
-                    elif not chunk.end:
-                        await lines.put(_line(name, node, chunk))
-        except StackdError as error:
-            await lines.put(_warning(name, node, error.message))
+    async def read(stream: AsyncGenerator[_Line, None]) -> None:
+        async for _, line in stream:
+            await lines.put(line)
 
     async def read_all() -> None:
         async with asyncio.TaskGroup() as group:
-            for task in tasks:
-                group.create_task(read(task))
+            for stream in streams:
+                group.create_task(read(stream))
         await lines.put(None)
 
     reader = asyncio.ensure_future(read_all())
     try:
-        waiting: list[LogLineView] = []
         while (line := await lines.get()) is not None:
-            if request.follow:
-                yield line
-            else:
-                waiting.append(line)
-        for line in sorted(waiting, key=lambda line: line.at or ""):
             yield line
     finally:
         reader.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from stackd.api.views import (
     rfc3339,
 )
 from stackd.base.ids import NodeId, RevisionId, SpecDigest
+from stackd.base.records import Pairs
 from stackd.base.time import Instant
 from stackd.engine.explain import service_health
 from stackd.engine.model import Event, Node, NodeState, Revision, RevisionState, Rollout, Service, Source, Stack, Task
@@ -128,23 +130,32 @@ def wanted_tasks(view: View, service: Service) -> int:
 def spec_json(view: View, digest: SpecDigest) -> Any:
     """A task spec as plain JSON values; secrets appear by name and digest, as they are stored."""
     row = view.specs.get(digest)
-    return _as_json(row.spec) if row else None
+    return as_json(row.spec) if row else None
 
 
-def _as_json(value: Any) -> Any:
-    """Records as objects: their stored form is an array, which nobody wants to read."""
+def as_json(value: Any) -> Any:
+    """Records as objects, also their mappings: the stored form of both is an array, which nobody wants to read."""
     if isinstance(value, msgspec.Struct):
-        return {name: _as_json(getattr(value, name)) for name in value.__struct_fields__}
+        mappings = _mappings(type(value))
+        return {
+            name: dict(field) if name in mappings else as_json(field)
+            for name in value.__struct_fields__
+            for field in (getattr(value, name),)
+        }
     if isinstance(value, tuple):
-        if value and all(isinstance(one, tuple) and len(one) == 2 for one in value):
-            return {one[0]: one[1] for one in value}
-        return [_as_json(one) for one in value]
+        return [as_json(one) for one in value]
     return value
+
+
+@functools.cache
+def _mappings(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields that are mappings, also while they are empty."""
+    return frozenset(field.name for field in msgspec.structs.fields(kind) if field.type == Pairs)
 
 
 def changed_fields(before: msgspec.Struct | None, after: msgspec.Struct | None) -> list[tuple[str, str, str]]:
     """The fields in which two records differ, as (path, before, after) with texts; contents of secrets are never in them."""
-    return _differences("", _as_json(before) if before else {}, _as_json(after) if after else {})
+    return _differences("", as_json(before) if before else {}, as_json(after) if after else {})
 
 
 def _differences(path: str, before: Any, after: Any) -> list[tuple[str, str, str]]:

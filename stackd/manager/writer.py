@@ -12,90 +12,27 @@ decided again once the log can be written.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from stackd.base.errors import StackdError, Unavailable
-from stackd.base.ids import Entropy, ServiceId
+from stackd.base.errors import Retry, StackdError, Unavailable
+from stackd.base.ids import Entropy
 from stackd.base.records import encode
-from stackd.base.time import Clock, Instant
-from stackd.engine.inputs import (
-    FullPass,
-    Input,
-    RegisterNode,
-    Reply,
-    ReportNode,
-    ReportSource,
-    ReportTasks,
-    Wake,
-)
+from stackd.base.time import SECOND, Clock, Instant
+from stackd.engine.inputs import FullPass, Input, Reply, Wake
 from stackd.engine.step import Decision, step
 from stackd.engine.store import Changes, Store, View
 from stackd.manager.feed import Feed
-from stackd.raft.consensus import Consensus, NotLeader, SnapshotView
+from stackd.manager.inbox import Inbox, Pending, fail
+from stackd.manager.timers import Timers
+from stackd.raft.consensus import Consensus, NotLeader, OutcomeUnknown, SnapshotView
 
 log = logging.getLogger(__name__)
-
-INBOX_LIMIT = 10_000
-"""Inputs waiting at once; beyond that a submitter is told to come back, so that a flood can't eat the memory."""
-
-BATCH_LIMIT = 400
-"""Inputs decided together: bounds how long one decision holds the loop."""
 
 STORAGE_RETRY_SECONDS = 1.0
 """Pause before observations are decided again after the log could not be written (a full disk)."""
 
 Listener = Callable[[Changes], None]
-
-
-@dataclass(slots=True)
-class _Pending:
-    """Inputs that belong together (they are decided in one step, in order) and who waits for their replies."""
-
-    inputs: tuple[Input, ...]
-    answer: asyncio.Future[tuple[Reply, ...]] | None
-
-    @property
-    def is_observation(self) -> bool:
-        return all(isinstance(one, _OBSERVATIONS) for one in self.inputs)
-
-
-_OBSERVATIONS = (ReportTasks, ReportNode, RegisterNode, ReportSource, Wake, FullPass)
-
-
-class Timers:
-    """When which service has to be looked at again. Holds the earliest instant per service; late entries are skipped."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[Instant, ServiceId]] = []
-        self._earliest: dict[ServiceId, Instant] = {}
-
-    def add(self, at: Instant, service: ServiceId) -> None:
-        known = self._earliest.get(service)
-        if known is None or at < known:
-            self._earliest[service] = at
-            heapq.heappush(self._heap, (at, service))
-
-    def next_at(self) -> Instant | None:
-        """The earliest instant that still counts."""
-        while self._heap and self._earliest.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def take_due(self, now: Instant) -> tuple[ServiceId, ...]:
-        """Remove and return every service whose instant has come."""
-        due: list[ServiceId] = []
-        while (at := self.next_at()) is not None and at <= now:
-            _, service = heapq.heappop(self._heap)
-            del self._earliest[service]
-            due.append(service)
-        return tuple(due)
-
-    def clear(self) -> None:
-        self._heap.clear()
-        self._earliest.clear()
 
 
 class Writer:
@@ -107,8 +44,7 @@ class Writer:
         self._consensus = consensus
         self._clock = clock
         self._entropy = entropy
-        self._inbox: list[_Pending] = []
-        self._arrived = asyncio.Event()
+        self._inbox = Inbox()
         self._timers = Timers()
         self._listeners: list[Listener] = []
         self._leading = False
@@ -120,7 +56,8 @@ class Writer:
         return self.store.view
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener` with what each applied entry changed, in order, in the loop. It must be quick and not raise."""
+        """Call `listener` with what each applied entry changed, in order, in the loop. It must be quick and not raise: one
+        that has missed an entry would be wrong from then on without knowing it, so its error ends the writer."""
         self._listeners.append(listener)
 
     async def wait_ready(self) -> None:
@@ -135,21 +72,22 @@ class Writer:
 
     async def submit_all(self, inputs: Sequence[Input]) -> tuple[Reply, ...]:
         """Like `submit`, for inputs that are decided in one step, in order."""
-        if len(self._inbox) >= INBOX_LIMIT:
+        if not self._leading:
+            await self._consensus.read_barrier()  # the log may know better why nothing can be written
+            raise NotLeader
+        if self._inbox.is_full:
             raise Unavailable("manager.overloaded", "the manager has too much to do", hint="try again in a moment")
         answer: asyncio.Future[tuple[Reply, ...]] = asyncio.get_running_loop().create_future()
-        self._put(_Pending(tuple(inputs), answer))
+        self._inbox.put(Pending(tuple(inputs), answer))
         return await answer
 
     async def run(self) -> None:
         """Apply and decide until cancelled. An error of the log's stream ends it: the daemon must not go on without."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._apply_committed(group), name="apply")
-            group.create_task(self._follow_leadership(), name="lead")
+            group.create_task(self._follow_leadership(group), name="follow leadership")
 
-    def _put(self, pending: _Pending) -> None:
-        self._inbox.append(pending)
-        self._arrived.set()
+    # Applying.
 
     async def _apply_committed(self, group: asyncio.TaskGroup) -> None:
         async for entry in self._consensus.committed():
@@ -170,93 +108,119 @@ class Writer:
         finally:
             self._snapshotting = False
 
-    async def _follow_leadership(self) -> None:
+    # Leading.
+
+    async def _follow_leadership(self, group: asyncio.TaskGroup) -> None:
+        """Lead while this member is the leader; what is under way when that ends is given up at once."""
+        present: asyncio.Task[None] | None = None
         async for change in self._consensus.leadership():
-            if not change.is_leader:
-                continue
-            try:
-                await self._lead(change.term)
-            except NotLeader:
-                log.info("leadership lost: term=%d", change.term)
-            finally:
-                self._ready.clear()
-                self._fail_waiting(NotLeader())
+            if present is not None:
+                present.cancel()
+                await asyncio.wait([present])
+            present = group.create_task(self._lead(change.term), name="lead") if change.is_leader else None
 
     async def _lead(self, term: int) -> None:
         """Decide for as long as this member leads `term`. Starts with a full pass over a state that has every entry."""
-        await self.feed.wait_for(await self._consensus.read_barrier())
-        self._timers.clear()
-        self._inbox.insert(0, _Pending((FullPass(),), None))
-        self._arrived.set()
-        while True:
-            batch = await self._next_batch()
-            await self._decide(batch, term)
-            self._ready.set()
+        try:
+            await self.feed.wait_for(await self._consensus.read_barrier())
+            self._timers.clear()
+            self._inbox.put(Pending((FullPass(),)))
+            self._leading = True
+            while True:
+                await self._decide(await self._next_batch(), term)
+                self._ready.set()
+        except NotLeader:
+            log.info("leadership lost: term=%d", term)
+        finally:
+            self._leading = False
+            self._ready.clear()
+            self._inbox.fail_all(NotLeader())
 
-    async def _next_batch(self) -> list[_Pending]:
-        """All that has gathered, up to the limit; waits for the first input or the next due timer."""
+    async def _next_batch(self) -> list[Pending]:
+        """What has gathered; waits for the first input or the next due timer."""
         while True:
             now = self._now()
             if due := self._timers.take_due(now):
-                self._inbox.append(_Pending((Wake(services=due),), None))
-            if self._inbox:
-                batch, self._inbox = self._inbox[:BATCH_LIMIT], self._inbox[BATCH_LIMIT:]
+                self._inbox.put(Pending((Wake(services=due),)))
+            if batch := self._inbox.take_batch():
                 return batch
-            self._arrived.clear()
             next_at = self._timers.next_at()
-            delay = None if next_at is None else max(0.0, (next_at - now) / 1e9)
-            try:
-                async with asyncio.timeout(delay):
-                    await self._arrived.wait()
-            except TimeoutError:
-                continue
+            await self._inbox.wait(None if next_at is None else (next_at - now) / SECOND)
 
     def _now(self) -> Instant:
         """Cluster time: the wall clock, but never before the last entry."""
         return max(self.view.now, self._clock.now())
 
-    async def _decide(self, batch: list[_Pending], term: int) -> None:
+    async def _decide(self, batch: list[Pending], term: int) -> None:
+        """Decide on the batch, store the decision, answer. Whatever happens, nobody in the batch is left waiting."""
         inputs = [one for pending in batch for one in pending.inputs]
-        decision = step(self.view, inputs, self._now(), self._entropy)
         try:
+            decision = step(self.view, inputs, self._now(), self._entropy)
             await self._commit(decision, term)
         except StackdError as error:
-            await self._not_stored(batch, error)
+            await self._not_stored(batch, term, error)
             return
+        except BaseException:
+            fail(batch, OutcomeUnknown("the manager stopped leading while this was being decided"))
+            raise
         for at, service in decision.wakeups:
             self._timers.add(at, service)
         if decision.more:
-            self._put(_Pending((Wake(services=decision.more),), None))
-        self._answer(batch, decision.replies)
+            self._inbox.put(Pending((Wake(services=decision.more),)))
+        _answer(batch, decision.replies)
 
     async def _commit(self, decision: Decision, term: int) -> None:
         if decision.transaction is not None:
-            index = await self._consensus.propose(encode(decision.transaction), term)
-            await self.feed.wait_for(index)
+            await self._append(encode(decision.transaction), term)
 
-    def _answer(self, batch: Iterable[_Pending], replies: Sequence[Reply]) -> None:
-        start = 0
-        for pending in batch:
-            end = start + len(pending.inputs)
-            if pending.answer is not None and not pending.answer.done():
-                pending.answer.set_result(tuple(replies[start:end]))
-            start = end
+    async def _append(self, data: bytes, term: int) -> None:
+        """Return once the entry is durable and applied."""
+        await self.feed.wait_for(await self._consensus.propose(data, term))
 
-    async def _not_stored(self, batch: list[_Pending], error: StackdError) -> None:
-        """The decision came to nothing: tell the clients, keep the observations and rest a little."""
+    async def _not_stored(self, batch: list[Pending], term: int, error: StackdError) -> None:
+        """The decision came to nothing. What could never be stored is set aside; else the clients are told, and the
+        observations are kept and decided again after a little rest."""
         log.error("decision not stored: inputs=%d error=%s", len(batch), error)
-        observations = [pending for pending in batch if pending.is_observation]
-        for pending in batch:
-            if not pending.is_observation and pending.answer is not None and not pending.answer.done():
-                pending.answer.set_exception(error)
-        self._inbox[:0] = observations
+        if error.retry is Retry.NEVER:
+            await self._set_aside(batch, term, error)
+            return
+        fail([pending for pending in batch if not pending.is_observation], error)
+        self._inbox.put_back([pending for pending in batch if pending.is_observation])
         if isinstance(error, NotLeader):
             raise error
         await asyncio.sleep(STORAGE_RETRY_SECONDS)
+        if isinstance(error, OutcomeUnknown):
+            await self._fence(term)
 
-    def _fail_waiting(self, error: StackdError) -> None:
-        """Nobody is led any more: whoever waits is told to ask the next leader."""
-        waiting, self._inbox = self._inbox, []
-        for pending in waiting:
-            if pending.answer is not None and not pending.answer.done():
-                pending.answer.set_exception(error)
+    async def _set_aside(self, batch: list[Pending], term: int, error: StackdError) -> None:
+        """Decide each of the batch by itself, so that the one at fault (an entry too large) doesn't stop the others."""
+        if len(batch) == 1:
+            fail(batch, error)
+            return
+        for at, pending in enumerate(batch):
+            try:
+                await self._decide([pending], term)
+            except BaseException:
+                self._inbox.put_back(batch[at + 1 :])
+                raise
+
+    async def _fence(self, term: int) -> None:
+        """Return once an empty entry is applied: then nothing proposed before can still come and move the state under a
+        decision. Raises NotLeader."""
+        while True:
+            try:
+                await self._append(b"", term)
+                return
+            except NotLeader:
+                raise
+            except StackdError as error:
+                log.error("still not sure what the log holds: error=%s", error)
+            await asyncio.sleep(STORAGE_RETRY_SECONDS)
+
+
+def _answer(batch: list[Pending], replies: Sequence[Reply]) -> None:
+    start = 0
+    for pending in batch:
+        end = start + len(pending.inputs)
+        pending.reply(replies[start:end])
+        start = end

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from stackd.base.errors import StackdError
+from stackd.daemon import UpOptions, node
 from stackd.daemon.identity import Identity, load_identity, new_identity, save_identity
 
 
@@ -55,3 +56,10 @@ def test_a_damaged_identity_is_an_error_and_stays_as_it_is(tmp_path: Path, conte
     assert error.value.code == "daemon.identity.damaged"
     assert str(path) in error.value.message
     assert path.read_bytes() == content
+
+
+def test_a_log_without_an_identity_is_refused_and_gets_no_new_one(tmp_path: Path) -> None:
+    with pytest.raises(StackdError) as refused:
+        node._identity(UpOptions(data_dir=tmp_path, executor="process"), is_new=False, tasks_known=False)
+    assert refused.value.code == "daemon.identity.missing"
+    assert list(tmp_path.iterdir()) == []
