@@ -23,13 +23,28 @@ from stackd.base.ids import NodeId, RevisionId, SpecDigest
 from stackd.base.records import Pairs
 from stackd.base.time import Instant
 from stackd.engine.explain import service_health
-from stackd.engine.model import Event, Node, NodeState, Revision, RevisionState, Rollout, Service, Source, Stack, Task
+from stackd.engine.model import (
+    Event,
+    Node,
+    NodeState,
+    Revision,
+    RevisionState,
+    Rollout,
+    RolloutState,
+    Service,
+    Source,
+    Stack,
+    Task,
+)
 from stackd.engine.store import View
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import ServiceMode
 
 _HEALTH_ORDER = ("healthy", "progressing", "degraded", "failed")
 """From best to worst: the health of many is the worst of them."""
+
+
+_ROLLED_BACK = (RolloutState.ROLLBACK_STARTED, RolloutState.ROLLBACK_PAUSED, RolloutState.ROLLBACK_COMPLETED)
 
 
 def worst(healths: list[str]) -> str:
@@ -195,11 +210,18 @@ def stack_view(view: View, stack: Stack) -> StackView:
 
 
 def _stack_sync(view: View, stack: Stack) -> str:
-    """Whether the stack is what its source says: `synced`, `out-of-sync` (changed by hand) or `error` (source unreadable)."""
-    if any(service.override for service in view.services_of_stack(stack.name)):
+    """Whether the stack is what its file says: `synced`, `out-of-sync` (changed by hand, or back at an earlier spec) or
+    `error` (source unreadable)."""
+    if any(service.override or _is_rolled_back(view, service) for service in view.services_of_stack(stack.name)):
         return "out-of-sync"
     status = view.source_statuses.get(stack.owner.source)
     return "error" if status is not None and status.error else "synced"
+
+
+def _is_rolled_back(view: View, service: Service) -> bool:
+    """Whether the service runs, or returns to, an earlier spec than the one that was last asked for."""
+    rollout = view.rollouts.get(service.id)
+    return rollout is not None and rollout.state in _ROLLED_BACK and rollout.spec_version == service.spec_version
 
 
 def revision_label(view: View, revision: RevisionId) -> str:

@@ -186,3 +186,20 @@ def test_an_event_names_who_did_it() -> None:
         seq=7, at=Instant(1), kind="stack.changed", subject="shop", message="m", stack="shop", principal=ANN.principal
     )
     assert present.event_view(event).principal == "local-user:ann"
+
+
+def test_a_stack_back_at_an_earlier_spec_is_out_of_sync() -> None:
+    async def story(manager: LiveManager) -> None:
+        await manager.apply(a_stack("shop", a_service(image="img:v1")))
+        await manager.settle()
+        await manager.apply(a_stack("shop", a_service(image="img:v2")))
+        await manager.settle()
+        assert [stack.sync for stack in (await manager.control.stacks(Empty(), ANN)).items] == ["synced"]
+        await manager.control.rollback(NameRequest(name="shop_web"), ANN)
+        await manager.settle()
+        assert [stack.sync for stack in (await manager.control.stacks(Empty(), ANN)).items] == ["out-of-sync"]
+        await manager.apply(a_stack("shop", a_service(image="img:v3")))
+        await manager.settle()
+        assert [stack.sync for stack in (await manager.control.stacks(Empty(), ANN)).items] == ["synced"]
+
+    play(story)
