@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from stackd.gitops.runner import SourceRunner
-from stackd.gitops.source_dir import DirectorySource
+from stackd.gitops.source_dir import SWEEP_SECONDS, DirectorySource
 
 from source_builders import MemoryCluster, Repository, a_stack_file, until, write
 
@@ -66,15 +66,15 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def test_saving_in_place_is_seen_within_a_fifth_of_a_second(root: Path) -> None:
+def test_saving_in_place_is_seen_long_before_the_sweep(root: Path) -> None:
     async def scenario(followed: Followed) -> None:
-        quickest = 1.0
+        quickest = SWEEP_SECONDS
         for number in range(2, 6):  # the quickest of a few: the machine may be busy with something else
             began = time.monotonic()
             (root / "shop.yaml").write_text(a_stack_file(f"app:{number}"))
             await followed.runs(f"app:{number}")
             quickest = min(quickest, time.monotonic() - began)
-        assert quickest < 0.2
+        assert quickest < SWEEP_SECONDS / 4
 
     follow(root, scenario)
 
@@ -294,12 +294,12 @@ def test_a_change_of_one_of_two_hundred_stacks_is_seen_quickly(tmp_path: Path) -
     write(root, {f"s{number:03d}/stack.yaml": a_stack_file("app:1") for number in range(200)})
 
     async def scenario(followed: Followed) -> None:
-        quickest = 1.0
+        quickest = SWEEP_SECONDS
         for number in range(2, 5):
             began = time.monotonic()
             write(root, {"s100/stack.yaml": a_stack_file(f"app:{number}")})
             await followed.runs(f"app:{number}", "s100")
             quickest = min(quickest, time.monotonic() - began)
-        assert quickest < 0.25
+        assert quickest < SWEEP_SECONDS / 4
 
     follow(root, scenario)

@@ -92,7 +92,7 @@ def test_sigterm_ends_a_program_that_does_not_care_for_it(tmp_path: Path) -> Non
         ended = await task.stop()
         assert ended is not None
         assert ended.code == 128 + signal.SIGTERM
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5, "it took the grace period, as if the signal had been ignored"
 
     drive(tmp_path, script)
 
@@ -193,7 +193,7 @@ def test_a_start_waits_until_the_task_is_healthy(tmp_path: Path) -> None:
         await task.prepare()
         began = time.monotonic()
         await task.start()
-        assert 0.4 < time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.4
 
     drive(tmp_path, script)
 
