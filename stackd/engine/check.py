@@ -141,11 +141,16 @@ def _check_floor(old: View, new: View) -> Iterator[str]:
 
 
 def _slots_taken_down(old: View, new: View, service: Service) -> int:
-    """Slots in which this step told a running task to stop for a successor."""
+    """Slots in which this step told a running task to stop for a successor that doesn't run yet. An old task that is told
+    to stop because its successor runs takes nothing down."""
     rollout = new.rollouts.get(service.id)
     if service.removing or rollout is None or rollout.state not in ACTIVE:
         return 0
-    return sum(_was_replaced(old, new, task) for task in new.tasks_of_service(service.id))
+    return sum(
+        any(_was_replaced(old, new, task) for task in slot.tasks)
+        and not any(new.status_of(task.id).state is TaskState.RUNNING for task in slot.live)
+        for slot in slots_of(new, service).values()
+    )
 
 
 def _was_replaced(old: View, new: View, task: Task) -> bool:

@@ -394,6 +394,36 @@ def test_scaling_in_the_middle_of_an_update_leaves_the_good_spec_to_go_back_to()
     assert (cluster.service().spec, cluster.service().settings.replicas) == (good, 3)
 
 
+def test_a_slot_lost_together_with_the_successor_prepared_for_it_is_still_part_of_the_update() -> None:
+    cluster = ToyCluster(nodes=3)
+    cluster.run(a_spec("v1"), settings(6, update=config(parallelism=2)))
+    cluster.settle()
+    update(cluster)
+    old, prepared = (task for task in cluster.live() if task.slot == 2)
+    assert (old.node_id, prepared.desired) == (prepared.node_id, TaskState.READY)
+    cluster.crash(int(old.node_id.removeprefix("node")))
+    (successor,) = (task for task in cluster.live() if task.slot == 2)
+    assert (successor.replaces, successor.rollout) == (old.id, rollout(cluster).generation)
+    cluster.settle()
+    assert (rollout(cluster).done, rollout(cluster).total) == (6, 6)
+
+
+def test_an_old_task_goes_when_its_successor_runs_however_many_other_slots_were_lost_meanwhile() -> None:
+    cluster = ToyCluster(nodes=3)
+    cluster.run(a_spec("v1"), settings(6, update=config(parallelism=1, order=UpdateOrder.START_FIRST)))
+    cluster.settle()
+    update(cluster)
+    old, new = (task for task in cluster.live() if task.slot == 1)
+    lost = next(number for number in (1, 2, 3) if f"node{number}" not in (old.node_id, new.node_id))
+    cluster.crash(lost)
+    replaced_early = [task for task in cluster.live() if task.rollout and task.desired is TaskState.RUNNING and task.slot != 1]
+    assert len(replaced_early) == 2  # more than the update takes on by itself
+    cluster.report(new, TaskState.RUNNING)
+    assert (cluster.tasks()[0].id, cluster.tasks()[0].desired) == (old.id, TaskState.SHUTDOWN)
+    cluster.settle()
+    assert rollout(cluster).state is RolloutState.COMPLETED
+
+
 def test_many_new_specs_in_a_row_never_pile_up_tasks_in_a_slot() -> None:
     cluster = a_cluster(1, START_FIRST)
     for number in range(2, 7):
