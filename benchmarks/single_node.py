@@ -26,7 +26,7 @@ from stackd.spec.load import load_stack
 from tests.dockerd import PrivateDockerd, private_dockerd, wait_until
 
 from benchmarks.figures import figure, ratio
-from benchmarks.peer_swarm import COMMAND, TASKS, measure_floor, measure_swarm, prepare_image
+from benchmarks.peer_swarm import COMMAND, POLL_SECONDS, TASKS, measure_floor, measure_swarm, prepare_image
 
 WAIT_SECONDS = 180.0
 IDLE_SECONDS = 20.0
@@ -99,6 +99,15 @@ def our_node() -> Iterator[OurNode]:
             node.close()
 
 
+def look_until(condition: Callable[[], bool], failure: str) -> None:
+    """Ask the engine as often as it is asked on the peer's side: every look costs the engine time."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(failure)
+        time.sleep(POLL_SECONDS)
+
+
 def seconds(action: Callable[[], None]) -> float:
     start = time.monotonic()
     action()
@@ -131,7 +140,7 @@ def kill_to_running(node: OurNode) -> float:
             running = node.docker.containers(filters={"label": f"stackd.service={SERVICE}"})
             return len(running) == TASKS and all(one["Id"] != victim for one in running)
 
-        wait_until(replaced, WAIT_SECONDS, "the killed task was not replaced")
+        look_until(replaced, "the killed task was not replaced")
         node.until(lambda service: service.running == TASKS)
 
     def settle_then_kill() -> float:
@@ -144,7 +153,7 @@ def kill_to_running(node: OurNode) -> float:
 def remove(node: OurNode) -> float:
     def action() -> None:
         node.client.remove_stack(NameRequest(name="bench"))
-        wait_until(lambda: not node.containers(), WAIT_SECONDS, "containers are left")
+        look_until(lambda: not node.containers(), "containers are left")
 
     return seconds(action)
 
