@@ -8,7 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 
+import hypothesis
 import pytest
+
+# In CI the same examples every time: a red build has to be about the change. New ones are looked for everywhere else.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "search")
 
 
 def _search_path() -> str:

@@ -152,8 +152,11 @@ def test_a_torn_write_is_cut_wherever_it_tore() -> None:
     acknowledged = len(disk.journal)
     open_log(disk).append([an_entry(2, b"torn"), an_entry(3, b"torn")])
     (at,) = [n for n, one in enumerate(disk.journal) if one.step is Step.WRITE and n >= acknowledged]
-    for torn in range(len(disk.journal[at].data)):
+    data = disk.journal[at].data
+    for torn in range(len(data)):
         for tail in (b"", b"\0" * 300, b"\xff\xf5SRD" * 60):
+            if tail.startswith(data[torn:]):
+                continue  # the garbage happens to be what was torn off: the write is whole
             crashed = MemoryDisk.after_crash(disk.journal[: at + 1], Crash(torn=torn, tail=tail))
             log = open_log(crashed)
             recovered = [entry.data for entry in read(crashed).entries]
