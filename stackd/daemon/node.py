@@ -27,7 +27,6 @@ from stackd.api.locations import socket_path
 from stackd.api.server import serve_unix
 from stackd.api.stream import Stream, memory_pair
 from stackd.base.errors import StackdError, Unavailable
-from stackd.base.time import SECOND, Duration
 from stackd.daemon.clock import SystemClock
 from stackd.daemon.executors import DOCKER, build_executor, choose_executor, docker_host
 from stackd.daemon.identity import Identity, load_identity, new_identity, save_identity
@@ -47,9 +46,6 @@ from stackd.raft.single import SingleMember
 from stackd.security.keys import Purpose, RootKey, create_key, load_key
 
 log = logging.getLogger(__name__)
-
-HEARTBEAT = Duration(5 * SECOND)
-"""SwarmKit's period (semantics 16)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +103,7 @@ class Node:
         clock = SystemClock()
         entropy = random.SystemRandom()
         self.writer = Writer(foundation.store, foundation.member, clock, entropy)
-        self._dispatcher = Dispatcher(self.writer.view, self.writer.submit, foundation.key.open_blob, HEARTBEAT)
+        self._dispatcher = Dispatcher(self.writer.view, self.writer.submit, foundation.key.open_blob)
         self.writer.listen(self._dispatcher.notice)
         self._sources = Sources(())
         self._agent = Agent(foundation.identity.node_id, executor, self._connect, tasks, clock, entropy)
