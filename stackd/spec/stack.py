@@ -37,10 +37,16 @@ class MountType(enum.StrEnum):
     BIND = "bind"
     VOLUME = "volume"
     TMPFS = "tmpfs"
+    NPIPE = "npipe"
+    CLUSTER = "cluster"
+    IMAGE = "image"
 
 
 class Mount(Record):
-    """A mount of a task. `source` is a host path (bind), a volume name (volume; "" is anonymous) or "" (tmpfs)."""
+    """A mount of a task. `source` is a host path (bind, npipe), a volume name (volume; "" is anonymous; cluster), an image,
+    or "" (tmpfs). `propagation` is "" or one of the kernel's words (`rprivate`, `rshared`, ...), `subpath` a folder inside
+    the volume, `tmpfs_mode` the permission bits of a tmpfs (0: the engine's default), `create_host_path` makes the missing
+    source of a bind mount."""
 
     type: MountType
     target: str
@@ -51,11 +57,17 @@ class Mount(Record):
     driver: str = ""
     driver_options: Pairs = ()
     labels: Pairs = ()
+    propagation: str = ""
+    consistency: str = ""
+    subpath: str = ""
+    tmpfs_mode: int = 0
+    create_host_path: bool = False
 
 
 class FileRef(Record):
-    """A config or secret as a file inside the task. `digest` names the content: sha256 for configs, for secrets an HMAC
-    under the cluster's key, filled in when the stack is admitted ("" before that)."""
+    """A config or secret as a file inside the task. `source` is the object's name in the cluster. `digest` names the
+    content: sha256 for configs, for secrets an HMAC under the cluster's key; it is filled in when the stack is admitted for
+    secrets and for external objects ("" before that). `template` names the engine that fills in the content ("golang")."""
 
     source: str
     target: str
@@ -63,6 +75,7 @@ class FileRef(Record):
     gid: str = "0"
     mode: int = 0o444
     digest: BlobDigest = BlobDigest("")
+    template: str = ""
 
 
 class Healthcheck(Record):
@@ -73,6 +86,16 @@ class Healthcheck(Record):
     timeout_ns: Duration = Duration(0)
     start_period_ns: Duration = Duration(0)
     retries: int = 0
+    start_interval_ns: Duration = Duration(0)
+
+
+class GenericResource(Record):
+    """An amount of a resource that only the node's operator knows (`gpu`), counted or by name (semantics 13). A spec asks
+    for an amount; a node offers an amount, or names."""
+
+    kind: str
+    amount: int = 0
+    names: tuple[str, ...] = ()
 
 
 class Resources(Record):
@@ -81,6 +104,7 @@ class Resources(Record):
     nano_cpus: int = 0
     memory_bytes: int = 0
     pids: int = 0
+    generic: tuple[GenericResource, ...] = ()
 
 
 class RestartCondition(enum.StrEnum):
@@ -98,8 +122,51 @@ class RestartPolicy(Record):
     window_ns: Duration = Duration(0)
 
 
+class Ulimit(Record):
+    """A resource limit of the processes (`nofile`); -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+class Device(Record):
+    """A device of the node made visible in the task; `permissions` are of `rwm`."""
+
+    source: str
+    target: str
+    permissions: str = "rwm"
+
+
+class LogDriver(Record):
+    """Where the engine sends the output; `name` "" is the engine's default."""
+
+    name: str = ""
+    options: Pairs = ()
+
+
+class CredentialSpec(Record):
+    """A Windows account; exactly one is set. `config` is the name of a config."""
+
+    file: str = ""
+    registry: str = ""
+    config: str = ""
+
+
+class NetworkAttachment(Record):
+    """A network that the tasks join, by its name in the cluster. `aliases` are further names of the tasks there, the short
+    name of the service among them."""
+
+    network: str
+    aliases: tuple[str, ...] = ()
+    driver_options: Pairs = ()
+
+
 class ContainerSpec(Record):
-    """What runs. `entrypoint` and `command` are None where the image's own are meant."""
+    """What runs. `entrypoint` and `command` are None where the image's own are meant; `init` None leaves it to the engine.
+
+    `hosts` are lines of the hosts file, "ADDRESS NAME". `platform` is `os/arch[/variant]`, `pull_policy` one of Compose's
+    words. `shm_size_bytes` and `oom_score_adj` 0 are the engine's defaults."""
 
     image: str
     entrypoint: tuple[str, ...] | None = None
@@ -115,16 +182,43 @@ class ContainerSpec(Record):
     mounts: tuple[Mount, ...] = ()
     configs: tuple[FileRef, ...] = ()
     secrets: tuple[FileRef, ...] = ()
+    tty: bool = False
+    stdin_open: bool = False
+    read_only: bool = False
+    init: bool | None = None
+    groups: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    privileged: bool = False
+    devices: tuple[Device, ...] = ()
+    sysctls: Pairs = ()
+    ulimits: tuple[Ulimit, ...] = ()
+    shm_size_bytes: int = 0
+    oom_score_adj: int = 0
+    hosts: tuple[str, ...] = ()
+    dns_servers: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    runtime: str = ""
+    platform: str = ""
+    pull_policy: str = ""
+    isolation: str = ""
+    credentials: CredentialSpec | None = None
+    security_options: tuple[str, ...] = ()
 
 
 class Placement(Record):
-    """`constraints` are texts of the form `node.labels.disk == ssd`, already checked."""
+    """`constraints` are texts of the form `node.labels.disk == ssd`, already checked. `spread` are the labels to spread over,
+    outermost first (`node.labels.zone`). `max_per_node` 0 is unlimited."""
 
     constraints: tuple[str, ...] = ()
+    spread: tuple[str, ...] = ()
+    max_per_node: int = 0
 
 
 class TaskSpec(Record):
-    """Everything whose change replaces the task. `force` only counts forced updates."""
+    """Everything whose change replaces the task. `force` only counts forced updates. `executor` names the executor that has
+    to run it, "" leaves it to the node; `fence` stops the task on a node cut off past its lease."""
 
     container: ContainerSpec
     limits: Resources = Resources()
@@ -133,6 +227,10 @@ class TaskSpec(Record):
     placement: Placement = Placement()
     ports: tuple[Port, ...] = ()
     force: int = 0
+    networks: tuple[NetworkAttachment, ...] = ()
+    log: LogDriver | None = None
+    executor: str = ""
+    fence: bool = False
 
 
 class UpdateOrder(enum.StrEnum):
@@ -160,16 +258,46 @@ class UpdateConfig(Record):
 class ServiceMode(enum.StrEnum):
     REPLICATED = "replicated"
     GLOBAL = "global"
+    REPLICATED_JOB = "replicated-job"
+    GLOBAL_JOB = "global-job"
+
+
+class EndpointMode(enum.StrEnum):
+    VIP = "vip"
+    DNSRR = "dnsrr"
+
+
+class DependencyCondition(enum.StrEnum):
+    """Compose's words for what a service waits for."""
+
+    STARTED = "service_started"
+    HEALTHY = "service_healthy"
+    COMPLETED = "service_completed_successfully"
+
+
+class Dependency(Record):
+    """Tasks of the service are not created before `service` (its short name) has met the condition. One that is not
+    `required` and not in the stack is no obstacle."""
+
+    service: str
+    condition: DependencyCondition = DependencyCondition.STARTED
+    required: bool = True
 
 
 class ServiceSettings(Record):
-    """The settings that change in place, without a new task. `replicas` is 0 and unused for global services."""
+    """The settings that change in place, without a new task. `replicas` is 0 and unused for global services and jobs; of a
+    replicated job it is the number of completions. `max_concurrent` 0 runs all completions of a job at once.
+    `drain_start_first` starts the replacement of a task before it is taken off a drained node."""
 
     mode: ServiceMode = ServiceMode.REPLICATED
     replicas: int = 1
     update: UpdateConfig = UpdateConfig()
     rollback: UpdateConfig = UpdateConfig()
     labels: Pairs = ()
+    endpoint_mode: EndpointMode = EndpointMode.VIP
+    depends_on: tuple[Dependency, ...] = ()
+    max_concurrent: int = 0
+    drain_start_first: bool = False
 
 
 class ServiceSpec(Record):
@@ -180,19 +308,61 @@ class ServiceSpec(Record):
     settings: ServiceSettings = ServiceSettings()
 
 
+class Pool(Record):
+    """A range of addresses of a network in CIDR form; "" parts are left to the allocator."""
+
+    subnet: str = ""
+    gateway: str = ""
+    ip_range: str = ""
+
+
+class NetworkSpec(Record):
+    """A network. `name` is its name in the cluster (`shop_front`, or what the file says)."""
+
+    name: str
+    driver: str = "overlay"
+    driver_options: Pairs = ()
+    internal: bool = False
+    attachable: bool = False
+    ipv6: bool = False
+    ipam_driver: str = ""
+    pools: tuple[Pool, ...] = ()
+    labels: Pairs = ()
+
+
+class ExternalKind(enum.StrEnum):
+    NETWORK = "network"
+    CONFIG = "config"
+    SECRET = "secret"
+
+
+class External(Record):
+    """An object that services use and that has to be in the cluster already; `name` is its name there."""
+
+    kind: ExternalKind
+    name: str
+
+
 class ConfigSpec(Record):
-    """A config of the stack with its content; `digest` is the sha256 that references carry."""
+    """A config of the stack with its content; `name` is its name in the cluster, `digest` the sha256 that references carry."""
 
     name: str
     digest: BlobDigest
     data: bytes
+    labels: Pairs = ()
+    template: str = ""
 
 
 class SecretSpec(Record):
-    """A secret of the stack, in the clear only between loader and admission. Its repr never shows the content."""
+    """A secret of the stack, in the clear only between loader and admission. Its repr never shows the content. One with a
+    `driver` has no data: the driver's plugin is asked for it."""
 
     name: str
     data: bytes
+    labels: Pairs = ()
+    template: str = ""
+    driver: str = ""
+    driver_options: Pairs = ()
 
     def __repr__(self) -> str:
         return f"SecretSpec(name={self.name!r}, data=<{len(self.data)} bytes>)"
@@ -205,3 +375,5 @@ class StackSpec(Record):
     services: tuple[ServiceSpec, ...] = ()
     configs: tuple[ConfigSpec, ...] = ()
     secrets: tuple[SecretSpec, ...] = ()
+    networks: tuple[NetworkSpec, ...] = ()
+    externals: tuple[External, ...] = ()
