@@ -28,7 +28,9 @@ _PACKAGE = "stackd.cli.commands"
     commands_at={
         "up": f"{_PACKAGE}.local:up",
         "down": f"{_PACKAGE}.local:down",
+        "new": f"{_PACKAGE}.new:new",
         "validate": f"{_PACKAGE}.validate:validate",
+        "schema": f"{_PACKAGE}.new:schema",
         "plan": f"{_PACKAGE}.plan:plan",
         "apply": f"{_PACKAGE}.apply:apply",
         "status": f"{_PACKAGE}.status:status",

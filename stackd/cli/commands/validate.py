@@ -8,6 +8,7 @@ from stackd.base.errors import Position, Problem
 from stackd.cli.invocation import Invocation, pass_invocation
 from stackd.cli.options import example, file_options, output_option
 from stackd.cli.output import document
+from stackd.cli.sarif import sarif
 from stackd.cli.stackfiles import Findings, check_stacks
 from stackd.cli.wording import count
 from stackd.spec.report import format_problems, problem_record
@@ -15,7 +16,7 @@ from stackd.spec.report import format_problems, problem_record
 
 @click.command(epilog=example("stackd validate -f stacks/", "stackd validate -f web.yaml -o github"))
 @file_options
-@output_option("table", "json", "github")
+@output_option("table", "json", "github", "sarif")
 @pass_invocation
 @click.pass_context
 def validate(ctx: click.Context, invocation: Invocation, paths: tuple[str, ...], name: str | None) -> None:
@@ -30,6 +31,9 @@ def validate(ctx: click.Context, invocation: Invocation, paths: tuple[str, ...],
         case "github":
             for problem in findings.problems:
                 click.echo(_github_line(problem))
+            click.echo(_summary(findings), err=True)
+        case "sarif":
+            click.echo(sarif(findings.problems))
             click.echo(_summary(findings), err=True)
         case _:
             _print_text(findings)

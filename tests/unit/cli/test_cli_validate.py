@@ -120,3 +120,30 @@ def test_the_examples_are_right(stackd: Stackd, example: str) -> None:
     ended = stackd("validate", "-f", str(folder))
     assert ended.out == "1 file, no errors\n"
     assert (folder / "README.md").exists()
+
+
+def test_problems_as_sarif_have_rules_and_regions(stackd: Stackd, files: Path) -> None:
+    (files / "my shop.yaml").write_text(BAD)
+    ended = stackd("validate", "-f", "my shop.yaml", "-n", "shop", "-o", "sarif")
+    assert ended.code == 1
+    log = json.loads(ended.out)
+    assert log["version"] == "2.1.0"
+    run = log["runs"][0]
+    assert run["tool"]["driver"]["rules"] == [{"id": "spec.key.unknown"}]
+    (result,) = run["results"]
+    assert (result["ruleId"], result["ruleIndex"], result["level"]) == ("spec.key.unknown", 0, "error")
+    assert result["locations"] == [
+        {
+            "physicalLocation": {
+                "artifactLocation": {"uri": "my%20shop.yaml"},
+                "region": {"startLine": 5, "startColumn": 7, "endColumn": 14},
+            }
+        }
+    ]
+
+
+def test_right_files_as_sarif_are_a_run_without_results(stackd: Stackd, files: Path) -> None:
+    (files / "shop.yaml").write_text(GOOD)
+    ended = stackd("validate", "-f", "shop.yaml", "-o", "sarif")
+    assert ended.code == 0
+    assert json.loads(ended.out)["runs"][0]["results"] == []
