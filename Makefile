@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help env demo test check fast bench clean
+.PHONY: help env demo test check bench fuzz clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -35,6 +35,9 @@ test: $(STAMP)   ## everything this machine can run; says what it did not run an
 
 bench: $(STAMP)  ## NAME=single-node: figures as JSON lines
 	$(BIN)/python -m benchmarks.run $(NAME) $(ARGS)
+
+fuzz: $(STAMP)   ## N=200000 SEED=1: mutated stack files; nothing but errors with places may come of them
+	$(BIN)/python tests/fuzz_stack_files.py --count $(or $(N),20000) --seed $(or $(SEED),1)
 
 clean:           ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
