@@ -15,6 +15,7 @@ MILLISECOND = Duration(1_000_000)
 SECOND = Duration(1_000_000_000)
 MINUTE = Duration(60 * SECOND)
 HOUR = Duration(60 * MINUTE)
+DAY = Duration(24 * HOUR)
 
 
 class Clock(Protocol):

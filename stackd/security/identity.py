@@ -1,0 +1,189 @@
+"""Who a node is in its certificate, and the certificate's own life: key, request, reading, renewal.
+
+The names are Swarm's (semantics 20): the common name is the node's id, the organizational unit its role, the organization
+the cluster. They only narrow what a caller may do; whether the node is still a member, and which role it has now, is what
+the replicated state says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from stackd.base.errors import StackdError
+from stackd.base.ids import NodeId
+from stackd.base.time import SECOND, Duration, Instant
+from stackd.engine.model import Role
+
+_UNITS = {Role.MANAGER: "stackd-manager", Role.WORKER: "stackd-worker"}
+_ROLES = {unit: role for role, unit in _UNITS.items()}
+
+AUTHORITY_NAME = "stackd-ca"
+"""The name under which managers answer whoever asks for a certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """A node, its role and its cluster, as a certificate names them."""
+
+    node_id: NodeId
+    role: Role
+    cluster: str
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """The names that a client may expect: that of the role, of the node, and of the authority for managers."""
+        names = (_UNITS[self.role], str(self.node_id))
+        return (*names, AUTHORITY_NAME) if self.role is Role.MANAGER else names
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A certificate that was read: who it names, how long it is good, and which key signed it."""
+
+    identity: NodeIdentity
+    serial: int
+    not_before: Instant
+    not_after: Instant
+    issuer_key: str
+    """`authority.key_id` of the signing key where the certificate names it, else ""."""
+
+    def expired(self, now: Instant) -> bool:
+        return now >= self.not_after
+
+
+class NodeKey:
+    """A node's key. It never leaves the node: what is sent is a request."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key = key
+
+    def __repr__(self) -> str:
+        return "NodeKey()"
+
+    @classmethod
+    def create(cls) -> NodeKey:
+        return cls(ec.generate_private_key(ec.SECP256R1()))
+
+    @classmethod
+    def load(cls, pem: bytes) -> NodeKey:
+        """Raises StackdError("security.node_key.damaged")."""
+        try:
+            key = serialization.load_pem_private_key(pem, None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+            raise StackdError("security.node_key.damaged", f"the node's key can't be read: {exc}") from exc
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise StackdError("security.node_key.damaged", "the node's key is not an elliptic-curve key")
+        return cls(key)
+
+    def pem(self) -> bytes:
+        """The key in the clear, as TLS libraries want it."""
+        return self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    def request(self) -> bytes:
+        """A certificate request. The names in it mean nothing: the authority sets them."""
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "request")])
+        return x509.CertificateSigningRequestBuilder().subject_name(name).sign(self._key, hashes.SHA256()).public_bytes(
+            serialization.Encoding.PEM
+        )  # fmt: skip
+
+    def owns(self, certificate_pem: bytes) -> bool:
+        """Whether the certificate (the first in the PEM text) is for this key."""
+        return _first(certificate_pem).public_key() == self._key.public_key()
+
+
+def subject_of(identity: NodeIdentity) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, identity.cluster),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, _UNITS[identity.role]),
+            x509.NameAttribute(NameOID.COMMON_NAME, identity.node_id),
+        ]
+    )
+
+
+def read_certificate(pem: bytes) -> Presented:
+    """What a node's certificate says; the signature is not looked at. With a chain, the first certificate is the node's.
+    Raises StackdError("security.certificate.bad")."""
+    certificate = _first(pem)
+    return Presented(
+        identity=_identity(certificate.subject),
+        serial=certificate.serial_number,
+        not_before=_instant(certificate.not_valid_before_utc),
+        not_after=_instant(certificate.not_valid_after_utc),
+        issuer_key=_issuer_key(certificate),
+    )
+
+
+def verify_certificate(pem: bytes, roots: bytes, now: Instant) -> Presented:
+    """The same for a certificate that has to be signed by one of `roots` (PEM), directly or by way of the intermediates
+    behind it in `pem`, and to be valid `now`.
+    Raises StackdError with security.certificate.bad, .expired or .untrusted."""
+    presented = read_certificate(pem)
+    if presented.expired(now):
+        raise StackdError("security.certificate.expired", f"the certificate of node {presented.identity.node_id} has expired")
+    certificate, *rest = x509.load_pem_x509_certificates(pem)
+    moment = datetime.fromtimestamp(now / SECOND, certificate.not_valid_after_utc.tzinfo)
+    try:
+        store = Store(x509.load_pem_x509_certificates(roots))
+        verifier = PolicyBuilder().store(store).time(moment).build_client_verifier()
+        verifier.verify(certificate, rest)
+    except (VerificationError, InvalidSignature, ValueError) as exc:
+        why = f"the certificate of node {presented.identity.node_id} is not signed by this cluster"
+        raise StackdError("security.certificate.untrusted", why) from exc
+    return presented
+
+
+def renew_at(presented: Presented, seed: int) -> Instant:
+    """When to renew: a moment between half and four fifths of the certificate's life, another one for each `seed`, so
+    that nodes that joined together don't come back together (semantics 20)."""
+    life = presented.not_after - presented.not_before
+    share = Random(f"{presented.serial}/{seed}").uniform(0.5, 0.8)
+    return Instant(presented.not_before + round(life * share))
+
+
+RETRY_FIRST_NS = Duration(5 * SECOND)
+RETRY_MOST_NS = Duration(3600 * SECOND)
+
+
+def retry_after(attempt: int) -> Duration:
+    """How long to wait after the `attempt`-th renewal that failed, counted from 1."""
+    return Duration(min(RETRY_MOST_NS, RETRY_FIRST_NS * 2 ** min(attempt - 1, 20)))
+
+
+def _first(pem: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificates(pem)[0]
+    except ValueError as exc:
+        raise StackdError("security.certificate.bad", f"the certificate can't be read: {exc}") from exc
+
+
+def _identity(subject: x509.Name) -> NodeIdentity:
+    units = subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    nodes = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    clusters = subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    if not len(units) == len(nodes) == len(clusters) == 1 or units[0].value not in _ROLES:
+        raise StackdError("security.certificate.bad", "the certificate does not name a node, its role and its cluster")
+    return NodeIdentity(NodeId(str(nodes[0].value)), _ROLES[str(units[0].value)], str(clusters[0].value))
+
+
+def _issuer_key(certificate: x509.Certificate) -> str:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return ""
+    return (extension.key_identifier or b"").hex()
+
+
+def _instant(moment: datetime) -> Instant:
+    return Instant(int(moment.timestamp()) * SECOND)
