@@ -54,7 +54,7 @@ async def serve_unix(path: Path, handler: ControlHandler, caller_of: Callable[[i
     _make_room(path)
     caller = caller_of(os.geteuid())
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_LIMIT)
-    server.add_generic_rpc_handlers((control_handlers(handler, lambda _peer: caller),))
+    server.add_generic_rpc_handlers((control_handlers(handler, lambda _context, _method: caller),))
     _bind(server, path)
     await server.start()
     try:
@@ -64,9 +64,13 @@ async def serve_unix(path: Path, handler: ControlHandler, caller_of: Callable[[i
         path.unlink(missing_ok=True)
 
 
-def control_handlers(handler: ControlHandler, caller_of_peer: Callable[[str], Caller]) -> Any:
+CallerOf = Callable[[Any, Method], Caller]
+"""Who makes the call with this gRPC context; raises StackdError if it may not call the method."""
+
+
+def control_handlers(handler: ControlHandler, caller_of: CallerOf) -> Any:
     """gRPC's generic handler for every method of the table."""
-    methods = {method.name: _rpc(method, handler, caller_of_peer) for method in METHODS}
+    methods = {method.name: _rpc(method, handler, caller_of) for method in METHODS}
     return grpc.method_handlers_generic_handler(codec.CONTROL_SERVICE, methods)
 
 
@@ -75,13 +79,14 @@ def handler_name(method: Method) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
 
 
-def _rpc(method: Method, handler: ControlHandler, caller_of_peer: Callable[[str], Caller]) -> Any:
+def _rpc(method: Method, handler: ControlHandler, caller_of: CallerOf) -> Any:
     implementation = getattr(handler, handler_name(method))
 
     async def unary(payload: bytes, context: Any) -> bytes:
         try:
+            caller = caller_of(context, method)
             request = codec.decode(payload, method.request)
-            return codec.encode(await implementation(request, caller_of_peer(context.peer())))
+            return codec.encode(await implementation(request, caller))
         except Exception as exc:
             failure = _failure(method, exc)
         await _abort(context, failure)
@@ -89,8 +94,9 @@ def _rpc(method: Method, handler: ControlHandler, caller_of_peer: Callable[[str]
 
     async def stream(payload: bytes, context: Any) -> AsyncIterator[bytes]:
         try:
+            caller = caller_of(context, method)
             request = codec.decode(payload, method.request)
-            async for item in implementation(request, caller_of_peer(context.peer())):
+            async for item in implementation(request, caller):
                 yield codec.encode(item)
             return
         except Exception as exc:
