@@ -53,6 +53,23 @@ class Root:
             raise StackdError("security.root.expiring", f"the root certificate ends on {until}; it needs at least a year")
         return cls(certificate.public_bytes(serialization.Encoding.PEM))
 
+    @classmethod
+    def trusted_by_digest(cls, pems: bytes, digest: str) -> Root:
+        """The one of several roots that a join token names. Raises StackdError("security.root.other") if there is none."""
+        try:
+            certificates = x509.load_pem_x509_certificates(pems)
+        except ValueError as exc:
+            raise StackdError("security.root.damaged", f"the root certificate can't be read: {exc}") from exc
+        for certificate in certificates:
+            root = cls(certificate.public_bytes(serialization.Encoding.PEM))
+            if hmac.compare_digest(root.digest, digest):
+                return root
+        raise StackdError(
+            "security.root.other",
+            "this is not the cluster that the token belongs to",
+            hint="check the address, and print the token again on a manager: its root may have been replaced",
+        )
+
     @property
     def digest(self) -> str:
         """The certificate's SHA-256 as a join token holds it."""
@@ -62,15 +79,6 @@ class Root:
     def public_key_id(self) -> str:
         """Names the key that signs, the same for the root and its cross-signed form; see `Presented.issuer_key`."""
         return key_id(_public_key(_single(self.pem)))
-
-    def check_digest(self, digest: str) -> None:
-        """Raises StackdError("security.root.other") unless the token's digest is that of this root."""
-        if not hmac.compare_digest(self.digest, digest):
-            raise StackdError(
-                "security.root.other",
-                "this is not the cluster that the token belongs to",
-                hint="check the address, and print the token again on a manager: its root may have been replaced",
-            )
 
 
 class Authority:

@@ -168,11 +168,14 @@ def a_leaf_signed_by_itself() -> bytes:
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def test_the_token_of_another_cluster_is_noticed(authority: Authority) -> None:
-    authority.root.check_digest(authority.root.digest)
-    with pytest.raises(StackdError) as caught:
-        authority.root.check_digest(Authority.create(NOW).root.digest)
-    assert caught.value.code == "security.root.other"
+def test_a_token_names_one_of_the_trusted_roots(authority: Authority) -> None:
+    other = Authority.create(NOW)
+    both = other.root.pem + authority.root.pem
+    assert Root.trusted_by_digest(both, authority.root.digest) == authority.root
+    for pems, code in ((other.root.pem, "security.root.other"), (b"x", "security.root.damaged")):
+        with pytest.raises(StackdError) as caught:
+            Root.trusted_by_digest(pems, authority.root.digest)
+        assert caught.value.code == code
 
 
 def test_keys_never_show_in_a_repr(authority: Authority, key: NodeKey) -> None:
