@@ -182,16 +182,18 @@ class Failure(Message, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: its wire name and types. `stream` methods answer with a sequence of `response`."""
+    """One method: its wire name and types. `stream` methods answer with a sequence of `response`; `local` ones are about
+    the daemon that is asked, so they are never carried on to the leader."""
 
     name: str
     request: Any
     response: Any
     stream: bool = False
+    local: bool = False
 
 
 METHODS = (
-    Method("Version", Empty, VersionResponse),
+    Method("Version", Empty, VersionResponse, local=True),
     Method("Status", Empty, StatusView),
     Method("Apply", ApplyRequest, ApplyResponse),
     Method("Plan", PlanRequest, PlanView),
@@ -209,7 +211,7 @@ METHODS = (
     Method("RemoveStack", NameRequest, Empty),
     Method("Nodes", Empty, Nodes),
     Method("Logs", LogsRequest, LogLineView, stream=True),
-    Method("Down", DownRequest, DownProgress, stream=True),
+    Method("Down", DownRequest, DownProgress, stream=True, local=True),
 )
 
 

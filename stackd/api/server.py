@@ -22,6 +22,7 @@ import grpc.aio
 
 from stackd.api import codec
 from stackd.api.control import METHODS, Caller, ControlHandler, Failure, Method
+from stackd.api.forward import Router, forward, forward_stream, is_forwarded
 from stackd.base.errors import NotFound, Refused, StackdError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -68,9 +69,9 @@ CallerOf = Callable[[Any, Method], Caller]
 """Who makes the call with this gRPC context; raises StackdError if it may not call the method."""
 
 
-def control_handlers(handler: ControlHandler, caller_of: CallerOf) -> Any:
-    """gRPC's generic handler for every method of the table."""
-    methods = {method.name: _rpc(method, handler, caller_of) for method in METHODS}
+def control_handlers(handler: ControlHandler, caller_of: CallerOf, router: Router | None = None) -> Any:
+    """gRPC's generic handler for every method of the table. With a `router`, what is not for this manager is carried on."""
+    methods = {method.name: _rpc(method, handler, caller_of, router) for method in METHODS}
     return grpc.method_handlers_generic_handler(codec.CONTROL_SERVICE, methods)
 
 
@@ -79,12 +80,14 @@ def handler_name(method: Method) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
 
 
-def _rpc(method: Method, handler: ControlHandler, caller_of: CallerOf) -> Any:
+def _rpc(method: Method, handler: ControlHandler, caller_of: CallerOf, router: Router | None) -> Any:
     implementation = getattr(handler, handler_name(method))
 
     async def unary(payload: bytes, context: Any) -> bytes:
         try:
             caller = caller_of(context, method)
+            if (leader := _elsewhere(method, context, router)) is not None:
+                return await forward(leader, method, payload, caller)
             request = codec.decode(payload, method.request)
             return codec.encode(await implementation(request, caller))
         except Exception as exc:
@@ -95,6 +98,10 @@ def _rpc(method: Method, handler: ControlHandler, caller_of: CallerOf) -> Any:
     async def stream(payload: bytes, context: Any) -> AsyncIterator[bytes]:
         try:
             caller = caller_of(context, method)
+            if (leader := _elsewhere(method, context, router)) is not None:
+                async for carried in forward_stream(leader, method, payload, caller):
+                    yield carried
+                return
             request = codec.decode(payload, method.request)
             async for item in implementation(request, caller):
                 yield codec.encode(item)
@@ -106,6 +113,16 @@ def _rpc(method: Method, handler: ControlHandler, caller_of: CallerOf) -> Any:
     if method.stream:
         return grpc.unary_stream_rpc_method_handler(stream)
     return grpc.unary_unary_rpc_method_handler(unary)
+
+
+def _elsewhere(method: Method, context: Any, router: Router | None) -> grpc.aio.Channel | None:
+    """The manager to carry a call to; None if it is answered here. Raises Unavailable if nobody leads, as far as we know."""
+    if router is None or method.local:
+        return None
+    leader = router.leader()
+    if leader is not None and is_forwarded(context):
+        raise Unavailable("manager.no_leader", "the managers don't agree who leads", hint="try again in a moment")
+    return leader
 
 
 def _failure(method: Method, exc: Exception) -> tuple[grpc.StatusCode, Failure]:
