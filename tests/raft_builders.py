@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from stackd.raft.consensus import Entry
 from stackd.raft.frame import Identity, Kind, Record
+from stackd.raft.member import ClusterMember
 from stackd.raft.memory_disk import MemoryDisk
 from stackd.raft.recovery import Recovered, read_log
-from stackd.raft.single import Limits, SingleMember
+from stackd.raft.settings import Settings
 from stackd.raft.wal import SEGMENT_BYTES, Log
 from stackd.security.keys import Purpose, RootKey
 
@@ -39,8 +40,9 @@ def entries_of(records: Sequence[Record]) -> list[Entry]:
     return [Entry(record.index, record.term, record.body) for record in records if record.kind is Kind.ENTRY]
 
 
-def a_member(disk: MemoryDisk, **limits: int) -> SingleMember:
-    return SingleMember(disk, SEALER, US, Limits(**limits))
+def a_member(disk: MemoryDisk, **settings: int) -> ClusterMember:
+    """The only member of a cluster."""
+    return ClusterMember(disk, SEALER, US, settings=Settings(**settings))  # type: ignore[arg-type]
 
 
 def last_segment(disk: MemoryDisk) -> str:

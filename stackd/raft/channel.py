@@ -1,6 +1,6 @@
 """A queue that ends: how a member hands entries and changes of role to whoever follows them.
 
-It never drops and never reorders. It isn't bounded; what is put into it is (see `SingleMember`).
+It never drops and never reorders. It isn't bounded; what is put into it is (see `ClusterMember`).
 """
 
 from __future__ import annotations

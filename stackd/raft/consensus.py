@@ -1,6 +1,6 @@
 """The port to consensus: it speaks bytes and awaits, and holds no callbacks into the engine.
 
-The single-member form (`single.py`) and the later clustered one pass the same contract tests.
+Its forms (`member.py`, and the models that tests and the simulator use) pass the same contract tests.
 """
 
 from __future__ import annotations
@@ -22,6 +22,27 @@ class Entry:
     index: int
     term: int
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """Another member's snapshot has taken the place of everything up to `index`: this member was too far behind for the
+    entries that led there. The state becomes what `content` says."""
+
+    index: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of the cluster as this one knows it. A learner gets every entry and has no vote yet."""
+
+    node: str
+    address: str
+    is_voter: bool
+    is_leader: bool
+    is_connected: bool
+    """Whether this member has a stream to it (or is it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +109,7 @@ class Consensus(Protocol):
         """The present role at once, then every change."""
         ...
 
-    def committed(self) -> AsyncIterator[Entry]:
+    def committed(self) -> AsyncIterator[Entry | Installed]:
         """Committed entries after the snapshot, in order, each once. One consumer."""
         ...
 
@@ -103,6 +124,40 @@ class Consensus(Protocol):
     async def close(self) -> None: ...
 
 
+class Cluster(Consensus, Protocol):
+    """Consensus among several members: who they are can be looked at by each, and changed through the leader."""
+
+    def leader(self) -> str:
+        """The node id of the leader, as far as this member knows; "" if it knows of none."""
+        ...
+
+    def feature_level(self) -> int:
+        """What every member can read: nothing may be proposed that needs more."""
+        ...
+
+    async def members(self) -> tuple[Member, ...]:
+        """All members as this one knows them, by node id."""
+        ...
+
+    async def add(self, member: str, address: str) -> bytes:
+        """Make a node that is about to start a member, as a learner. It gets its vote by itself once it has caught up.
+        For one that is a member already: it has another address. Returns once that is committed, with who the members are
+        then: the new one must be told before it starts (`membership.decode_membership`).
+        Raises NotLeader, StorageFailed, OutcomeUnknown, or Unavailable("raft.member.change_pending")."""
+        ...
+
+    async def remove(self, member: str) -> None:
+        """Take a member out. Returns once that is committed. Raises as `add`; NotFound("raft.member.unknown"); Refused with
+        raft.member.leads for the leader itself, raft.member.last, or raft.member.quorum if the others could not agree on
+        anything without it."""
+        ...
+
+    async def transfer_leadership(self, to: str = "") -> None:
+        """Let another voting member lead: `to`, or the one that has most of the log. Returns when this member leads no
+        longer. Raises NotLeader, Refused("raft.transfer.impossible"), or Unavailable("raft.transfer.failed")."""
+        ...
+
+
 class Sealer(Protocol):
     """Encrypts what goes to disk. `key_id` names the key in file headers."""
 
@@ -113,4 +168,15 @@ class Sealer(Protocol):
 
     def open(self, sealed: bytes, associated: bytes) -> bytes:
         """Raises StackdError("security.seal.broken") if it was not sealed with this key and associated data."""
+        ...
+
+
+class Keyring(Protocol):
+    """The sealers of a member's files. Keys rotate: new files get the current one, older files name theirs."""
+
+    @property
+    def current(self) -> Sealer: ...
+
+    def find(self, key_id: str) -> Sealer | None:
+        """The sealer of the key that a file names; None if that key isn't at hand."""
         ...

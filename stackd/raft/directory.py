@@ -13,19 +13,21 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from stackd.base.errors import StackdError
-from stackd.raft.consensus import Sealer, StorageFailed
-from stackd.raft.disk import SystemDisk, reason, sync_directory, write_all
-from stackd.raft.frame import FROM_BACKUP, Identity
+from stackd.raft.consensus import Keyring, StorageFailed
+from stackd.raft.disk import TEMPORARY, SystemDisk, reason, sync_directory, write_all
+from stackd.raft.frame import FROM_BACKUP, HEADER_BYTES, LOG_MAGIC, SNAPSHOT_MAGIC, Identity, read_header
 from stackd.raft.wal import Log
 
 _IDENTITY = "identity.json"
 _IDENTITY_FORMAT = 1
+_SEALED = {"log-": LOG_MAGIC, "snapshot-": SNAPSHOT_MAGIC, "received-": SNAPSHOT_MAGIC}
 
 
 class DirectoryLock:
@@ -79,41 +81,72 @@ def is_created(path: Path) -> bool:
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
-def open_directory(path: Path, sealer: Sealer, identity_if_new: Identity) -> Directory:
+def open_directory(path: Path, keys: Keyring, identity_if_new: Identity) -> Directory:
     """The member's directory at `path`; a new one gets an empty log. The caller holds the lock of the data directory.
 
     Raises StackdError with raft.directory.incomplete, .damaged_identity, .newer_version or .unusable; StorageFailed when
     there is no room for a new one."""
+    if not is_created(path):
+        create_directory(path, identity_if_new, lambda disk: Log.create(disk, keys, identity_if_new))
+    return read_directory(path)
+
+
+def read_directory(path: Path) -> Directory:
+    """The member's directory at `path`, which must be there. Raises StackdError with raft.directory.incomplete,
+    .damaged_identity, .newer_version or .unusable."""
     try:
-        if not is_created(path):
-            _create(path, sealer, identity_if_new)
         return Directory(SystemDisk(path), _read_identity(path))
     except OSError as exc:
         raise _unusable(path, exc) from exc
 
 
-def _create(path: Path, sealer: Sealer, identity: Identity) -> None:
+def create_directory(path: Path, identity: Identity, fill: Callable[[SystemDisk], None]) -> None:
+    """Make the member's directory at `path`, and have `fill` put log and snapshot into it. Whatever either raises, nothing
+    of it is left at `path`. Raises StorageFailed."""
     unfinished = path.with_name(path.name + ".new")
     try:
         _remove_unfinished(unfinished)
         unfinished.mkdir(mode=0o700, parents=True)
-        disk = SystemDisk(unfinished)
-        file = disk.create(_IDENTITY)
         try:
-            stored = _IdentityFile(format=_IDENTITY_FORMAT, cluster=identity.cluster, member=identity.member)
-            write_all(file, msgspec.json.format(msgspec.json.encode(stored)) + b"\n")
-            file.sync()
-        finally:
-            file.close()
-        Log.create(disk, sealer, identity)
-        os.rename(unfinished, path)
+            disk = SystemDisk(unfinished)
+            _write_identity(disk, identity)
+            fill(disk)
+            os.rename(unfinished, path)
+        except BaseException:
+            _remove_unfinished(unfinished)
+            raise
         sync_directory(path.parent)
     except OSError as exc:
         raise StorageFailed(f"can't create {path}: {reason(exc)}") from exc
 
 
+def key_ids(path: Path) -> set[str]:
+    """The keys with which the files of the member's directory at `path` are sealed, apart from a snapshot that is still
+    being written. Raises StackdError with raft.file.*, or raft.directory.unusable."""
+    found = set()
+    try:
+        for file in path.iterdir():
+            magic = next((magic for prefix, magic in _SEALED.items() if file.name.startswith(prefix)), None)
+            if magic is not None and file.suffix != TEMPORARY:
+                with file.open("rb") as opened:
+                    found.add(read_header(str(file), opened.read(HEADER_BYTES), magic).key_id)
+    except OSError as exc:
+        raise _unusable(path, exc) from exc
+    return found
+
+
+def _write_identity(disk: SystemDisk, identity: Identity) -> None:
+    file = disk.create(_IDENTITY)
+    try:
+        stored = _IdentityFile(format=_IDENTITY_FORMAT, cluster=identity.cluster, member=identity.member)
+        write_all(file, msgspec.json.format(msgspec.json.encode(stored)) + b"\n")
+        file.sync()
+    finally:
+        file.close()
+
+
 def _remove_unfinished(path: Path) -> None:
-    """Remove what a crash in `_create` left: it never held anything that was acknowledged."""
+    """Remove what a crash or an error in `create_directory` left: it never held anything that was acknowledged."""
     if path.exists():
         for file in path.iterdir():
             file.unlink()

@@ -43,6 +43,10 @@ class Disk(Protocol):
 
     def read(self, name: str) -> bytes: ...
 
+    def read_part(self, name: str, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset` on, or what there is of them."""
+        ...
+
     def create(self, name: str) -> DiskFile:
         """Open a new file; raises FileExistsError if there is one."""
         ...
@@ -115,6 +119,11 @@ class SystemDisk:
 
     def read(self, name: str) -> bytes:
         return (self._path / name).read_bytes()
+
+    def read_part(self, name: str, offset: int, size: int) -> bytes:
+        with (self._path / name).open("rb", buffering=0) as file:
+            file.seek(offset)
+            return file.read(size)
 
     def create(self, name: str) -> SystemFile:
         return self._open(name, os.O_CREAT | os.O_EXCL)

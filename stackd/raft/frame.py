@@ -27,7 +27,7 @@ from typing import NamedTuple
 import msgspec
 
 from stackd.base.errors import StackdError
-from stackd.raft.consensus import MAX_ENTRY_BYTES, Sealer
+from stackd.raft.consensus import MAX_ENTRY_BYTES, Keyring, Sealer
 
 LOG_MAGIC = b"stackdWL"
 SNAPSHOT_MAGIC = b"stackdSN"
@@ -76,6 +76,8 @@ class Kind(enum.IntEnum):
     """A piece of a snapshot's content; `index` counts from 0."""
     END = 8
     """The snapshot is whole and has `index` chunks."""
+    MEMBERS = 9
+    """An entry whose body says who the members are from here on; or, first in a snapshot, who they were at its place."""
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -152,17 +154,19 @@ def read_header(path: str, data: bytes, magic: bytes) -> Header:
     return Header(magic, number, term, Identity(_unpadded(cluster), _unpadded(member)), _unpadded(key_id))
 
 
-def check_owner(path: str, header: Header, identity: Identity, sealer: Sealer) -> None:
-    """Raises StackdError with raft.file.other_cluster, .other_member or .other_key."""
+def check_owner(path: str, header: Header, identity: Identity, keys: Keyring) -> Sealer:
+    """What opens the file, if it is ours. Raises StackdError with raft.file.other_cluster, .other_member or .other_key."""
     if header.identity.cluster != identity.cluster:
         why = f"{path} belongs to cluster {header.identity.cluster}, not to {identity.cluster}"
         raise StackdError("raft.file.other_cluster", why, hint="use the data directory it came from")
     if header.identity.member != identity.member:
         why = f"{path} belongs to node {header.identity.member}, not to {identity.member}"
         raise StackdError("raft.file.other_member", why, hint="a node's log can't serve another node: let this one join anew")
-    if header.key_id != sealer.key_id:
-        why = f"{path} is sealed with key {header.key_id}, but the key at hand is {sealer.key_id}"
+    sealer = keys.find(header.key_id)
+    if sealer is None:
+        why = f"{path} is sealed with key {header.key_id}, which is not at hand; the present one is {keys.current.key_id}"
         raise StackdError("raft.file.other_key", why, hint="put back the key file that belongs to this data directory")
+    return sealer
 
 
 class Codec:
@@ -176,11 +180,13 @@ class Codec:
         """`record` as bytes for `offset` of the file."""
         place = _PLACE.pack(offset, record.kind, synced, record.index, record.term)
         sealed = self._sealer.seal(record.body, self._file + place)
-        checked = _CHECKED.pack(len(sealed), record.kind, synced, record.index, record.term) + sealed
-        return _MARKER + _crc(checked) + checked
+        fields = _CHECKED.pack(len(sealed), record.kind, synced, record.index, record.term)
+        crc = zlib.crc32(sealed, zlib.crc32(fields))
+        return b"".join((_MARKER, crc.to_bytes(4, "little"), fields, sealed))
 
-    def decode(self, data: bytes, offset: int) -> Read | None:
-        """The record at `offset`, or None if there is no good one."""
+    def decode(self, data: bytes, offset: int, before: int = 0) -> Read | None:
+        """The record at `offset` of `data`, or None if there is no good one; `before` is how much of the file comes before
+        `data`."""
         start = offset + _RECORD.size
         if start > len(data):
             return None
@@ -191,7 +197,7 @@ class Codec:
         if zlib.crc32(memoryview(data)[offset + _CHECKED_FROM : end]) != crc:
             return None
         try:
-            body = self._sealer.open(data[start:end], self._file + _PLACE.pack(offset, kind, synced, index, term))
+            body = self._sealer.open(data[start:end], self._file + _PLACE.pack(before + offset, kind, synced, index, term))
         except StackdError:  # not of this file, or not of this place in it
             return None
         return Read(Record(_KINDS[kind], index, term, body), synced, end)

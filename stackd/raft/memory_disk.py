@@ -3,6 +3,9 @@
 It records every operation, and can show the disk as a crash after any of them would leave it: with all that was written
 (a killed process), with nothing that wasn't synced (the least a power cut leaves), or with part of it (a torn write).
 A file's content is durable after its own sync; a name is durable after the directory's.
+
+There are two ways to crash. `after_crash` plays recorded operations again up to any of them, to try each place in turn.
+`after_kill` and `after_power_cut` leave a running disk as it is and show what the next process finds; they cost no replay.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import enum
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from random import Random
+from typing import assert_never
 
 
 class Step(enum.Enum):
@@ -52,12 +57,47 @@ class Crash:
 
 @dataclass(slots=True)
 class _Inode:
+    """A file. The medium holds the first `synced` bytes of `content`, and `cut` behind them: what a truncation removed that
+    isn't on the medium yet."""
+
     content: bytearray = field(default_factory=bytearray)
-    synced: bytes = b""
+    synced: int = 0
+    cut: bytes = b""
+
+    def sync(self) -> None:
+        self.synced, self.cut = len(self.content), b""
+
+    def truncate(self, size: int) -> None:
+        if size < self.synced:
+            self.cut = bytes(self.content[size : self.synced]) + self.cut
+            self.synced = size
+        del self.content[size:]
+
+    def durable(self) -> bytes:
+        """The least that a power cut leaves."""
+        return bytes(self.content[: self.synced]) + self.cut
+
+    def torn(self, random: Random) -> bytes:
+        """What a power cut may leave: of what wasn't synced, nothing, all, a part, or all with a hole in it, since pages
+        reach the medium in any order."""
+        unsynced = self.content[self.synced :]
+        outcome = random.randrange(4)
+        if outcome == 0:
+            return self.durable()
+        if outcome == 2:
+            del unsynced[random.randint(0, len(unsynced)) :]
+        if outcome == 3:
+            start, end = sorted(random.randint(0, len(unsynced)) for _ in range(2))
+            unsynced[start:end] = bytes(end - start)
+        return bytes(self.content[: self.synced] + unsynced)
+
+
+_NAMING = (Step.CREATE, Step.RENAME, Step.REMOVE)
 
 
 class MemoryDisk:
-    """A directory in memory. `capacity_bytes` makes it full; `fail` is asked before each operation and may raise OSError."""
+    """A directory in memory. `capacity_bytes` makes it full; `fail` is asked before each operation: it may raise OSError, or
+    note that the operation takes its time."""
 
     def __init__(self) -> None:
         self.journal: list[Operation] = []
@@ -66,6 +106,7 @@ class MemoryDisk:
         self._inodes: dict[int, _Inode] = {}
         self._names: dict[str, int] = {}
         self._synced_names: dict[str, int] = {}
+        self._unsynced_namings: list[Operation] = []
 
     @classmethod
     def after_crash(cls, journal: list[Operation], crash: Crash) -> MemoryDisk:
@@ -77,8 +118,21 @@ class MemoryDisk:
         if torn is not None:
             last = journal[-1]
             disk._do(replace(last, data=last.data[:torn] + crash.tail))
-        disk._settle(crash)
-        return disk
+        if not crash.keep_unsynced:
+            return disk._found(dict(disk._synced_names), _Inode.durable)
+        return disk.after_kill()
+
+    def after_kill(self) -> MemoryDisk:
+        """The disk that is found when the process died and the machine did not."""
+        return self._found(dict(self._names), lambda inode: bytes(inode.content))
+
+    def after_power_cut(self, random: Random) -> MemoryDisk:
+        """A disk that may be found when the machine died: `random` chooses what of the unsynced part reached the medium.
+        Names reach it in the order in which they were changed."""
+        names = dict(self._synced_names)
+        for operation in self._unsynced_namings[: random.randint(0, len(self._unsynced_namings))]:
+            _change_name(names, operation)
+        return self._found(names, lambda inode: inode.torn(random))
 
     def path_of(self, name: str) -> str:
         return f"memory/{name}"
@@ -88,6 +142,9 @@ class MemoryDisk:
 
     def read(self, name: str) -> bytes:
         return bytes(self._inodes[self._named(name)].content)
+
+    def read_part(self, name: str, offset: int, size: int) -> bytes:
+        return bytes(self._inodes[self._named(name)].content[offset : offset + size])
 
     def create(self, name: str) -> MemoryFile:
         if name in self._names:
@@ -113,13 +170,17 @@ class MemoryDisk:
     def overwrite(self, name: str, content: bytes) -> None:
         """Change a file behind everyone's back, as a failing medium or a careless person does."""
         inode = self._inodes[self._named(name)]
-        inode.content, inode.synced = bytearray(content), content
+        inode.content = bytearray(content)
+        inode.sync()
+
+    def used_bytes(self) -> int:
+        """What `capacity_bytes` is compared with."""
+        return sum(len(self._inodes[number].content) for number in set(self._names.values()))
 
     def append(self, inode: int, data: bytes) -> int:
         """Write as much as fits."""
         if self.capacity_bytes is not None:
-            used = sum(len(self._inodes[number].content) for number in set(self._names.values()))
-            data = data[: max(0, self.capacity_bytes - used)]
+            data = data[: max(0, self.capacity_bytes - self.used_bytes())]
             if not data:
                 raise OSError(errno.ENOSPC, "no space left on device")
         self._record(Operation(Step.WRITE, inode=inode, data=data))
@@ -142,33 +203,43 @@ class MemoryDisk:
         self._do(operation)
 
     def _do(self, operation: Operation) -> None:
+        if operation.step in _NAMING:
+            _change_name(self._names, operation)
+            self._unsynced_namings.append(operation)
         match operation.step:
             case Step.CREATE:
                 self._inodes[operation.inode] = _Inode()
-                self._names[operation.name] = operation.inode
             case Step.WRITE:
                 self._inodes[operation.inode].content += operation.data
             case Step.SYNC:
-                inode = self._inodes[operation.inode]
-                inode.synced = bytes(inode.content)
+                self._inodes[operation.inode].sync()
             case Step.TRUNCATE:
-                del self._inodes[operation.inode].content[operation.size :]
-            case Step.RENAME:
-                self._names[operation.new_name] = self._names.pop(operation.name)
-            case Step.REMOVE:
-                del self._names[operation.name]
+                self._inodes[operation.inode].truncate(operation.size)
             case Step.SYNC_NAMES:
                 self._synced_names = dict(self._names)
+                self._unsynced_namings.clear()
+            case Step.RENAME | Step.REMOVE:
+                pass  # only names change
+            case _:
+                assert_never(operation.step)
 
-    def _settle(self, crash: Crash) -> None:
-        """After the crash, what is there is there: the rest of the machine's memory is gone."""
-        if not crash.keep_unsynced:
-            self._names = dict(self._synced_names)
-            for inode in self._inodes.values():
-                inode.content = bytearray(inode.synced)
-        self._synced_names = dict(self._names)
-        for inode in self._inodes.values():
-            inode.synced = bytes(inode.content)
+    def _found(self, names: dict[str, int], content: Callable[[_Inode], bytes]) -> MemoryDisk:
+        """A disk with `names`. What is there is there: the rest of the machine's memory is gone."""
+        found = MemoryDisk()
+        found._names, found._synced_names = names, dict(names)
+        for inode in names.values():
+            found._inodes[inode] = _Inode(bytearray(content(self._inodes[inode])))
+            found._inodes[inode].sync()
+        return found
+
+
+def _change_name(names: dict[str, int], operation: Operation) -> None:
+    if operation.step is Step.CREATE:
+        names[operation.name] = operation.inode
+    elif operation.step is Step.RENAME:
+        names[operation.new_name] = names.pop(operation.name)
+    else:
+        del names[operation.name]
 
 
 class MemoryFile:

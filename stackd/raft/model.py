@@ -15,6 +15,7 @@ from stackd.base.errors import Unavailable
 from stackd.raft.channel import Announcements, Channel
 from stackd.raft.consensus import (
     Entry,
+    Installed,
     Leadership,
     NotLeader,
     OutcomeUnknown,
@@ -42,15 +43,15 @@ class MemoryLog:
 class MemoryConsensus:
     """One member over a MemoryLog. `delay_seconds` passes between a proposal and its commit.
 
-    `step_down` and `lead` play an election that others won and this member won back; `crash` is a kill: proposals under
-    way end with OutcomeUnknown and are not in the log.
+    `step_down` and `lead` play an election that others won and this member won back; `install` that it was too far behind;
+    `crash` is a kill: proposals under way end with OutcomeUnknown and are not in the log.
     """
 
     def __init__(self, log: MemoryLog, *, delay_seconds: float = 0.0, snapshot_entries: int = 10_000) -> None:
         self._log = log
         self._delay_seconds = delay_seconds
         self._snapshot_entries = snapshot_entries
-        self._committed: Channel[Entry] = Channel()
+        self._committed: Channel[Entry | Installed] = Channel()
         self._role = Announcements(Leadership(log.term, is_leader=False))
         self._open = False
 
@@ -73,6 +74,11 @@ class MemoryConsensus:
         """Lose leadership of the present term."""
         self._role.announce(Leadership(self._log.term, is_leader=False))
 
+    def install(self, index: int, content: bytes) -> None:
+        """Be sent another member's snapshot."""
+        self._log.snapshot, self._log.snapshot_index, self._log.entries = content, index, []
+        self._committed.put(Installed(index, content))
+
     async def propose(self, data: bytes, term: int) -> int:
         check_size(data)
         self._check_leads(term)
@@ -91,7 +97,7 @@ class MemoryConsensus:
     def leadership(self) -> AsyncIterator[Leadership]:
         return self._role.follow()
 
-    def committed(self) -> AsyncIterator[Entry]:
+    def committed(self) -> AsyncIterator[Entry | Installed]:
         return self._committed.items()
 
     def snapshot_due(self) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from stackd.base.errors import StackdError
-from stackd.raft.consensus import Entry, Sealer
+from stackd.raft.consensus import Entry, Keyring, Sealer
 from stackd.raft.disk import Disk
 from stackd.raft.frame import FROM_BACKUP, HEADER_BYTES, LOG_MAGIC, Codec, Identity, Kind, Record, check_owner, read_header
 from stackd.raft.state import LogState
@@ -35,7 +35,7 @@ class Segment:
 
     def note(self, record: Record) -> None:
         """`record` is in this file."""
-        if record.kind is Kind.ENTRY and record.index > self.last_index:
+        if record.kind in (Kind.ENTRY, Kind.MEMBERS) and record.index > self.last_index:
             self.last_index = record.index
 
 
@@ -45,29 +45,38 @@ class Recovered:
 
     state: LogState
     entries: list[Entry]
-    """Those after the snapshot, in order."""
+    """Those after the snapshot, in order. One that changes who the members are has no data for whoever follows the log."""
+    memberships: dict[int, bytes]
+    """What those say: index to body."""
     segments: list[Segment]
+    sealer: Sealer
+    """What the last segment is sealed with."""
     good_bytes: int
     """Size of the last segment up to the last good record; what lies behind it was never acknowledged."""
     leftovers: list[str]
     """Older segments that a snapshot covers and a crash kept from being deleted."""
 
 
-def read_log(disk: Disk, sealer: Sealer, identity: Identity) -> Recovered:
+def read_log(disk: Disk, keys: Keyring, identity: Identity) -> Recovered:
     """Read and check the whole log. Raises StackdError with raft.log.missing, .missing_segment, .damaged or one of
     raft.file.*; OSError if the disk can't be read."""
     numbers = sorted(int(match[1]) for name in disk.names() if (match := _NAME.fullmatch(name)))
     if not numbers:
         raise StackdError("raft.log.missing", f"there is no log in {disk.path_of('')}", hint=FROM_BACKUP)
     first = _first_of_the_unbroken(numbers)
-    recovery = _Recovery(disk, sealer, identity)
+    recovery = _Recovery(disk, keys, identity)
     for number in range(first, numbers[-1] + 1):
         recovery.read(Segment(number), is_last=number == numbers[-1])
     recovery.check_reaches_snapshot()
+    entries = [entry for entry in recovery.entries if entry.index > recovery.state.snapshot.index]
     return Recovered(
         state=recovery.state,
-        entries=[entry for entry in recovery.entries if entry.index > recovery.state.snapshot.index],
+        entries=entries,
+        memberships={
+            entry.index: recovery.memberships[entry.index] for entry in entries if entry.index in recovery.memberships
+        },
         segments=recovery.segments,
+        sealer=recovery.sealer,
         good_bytes=recovery.good_bytes,
         leftovers=[Segment(number).name for number in numbers if number < first],
     )
@@ -86,13 +95,15 @@ def _first_of_the_unbroken(numbers: list[int]) -> int:
 class _Recovery:
     """The reading of one log, segment by segment."""
 
-    def __init__(self, disk: Disk, sealer: Sealer, identity: Identity) -> None:
+    def __init__(self, disk: Disk, keys: Keyring, identity: Identity) -> None:
         self._disk = disk
-        self._sealer = sealer
+        self._keys = keys
         self._identity = identity
         self.state = LogState()
         self.entries: list[Entry] = []
+        self.memberships: dict[int, bytes] = {}
         self.segments: list[Segment] = []
+        self.sealer = keys.current
         self.good_bytes = 0
         self._first_start = 0
 
@@ -101,10 +112,10 @@ class _Recovery:
         path = self._disk.path_of(segment.name)
         data = self._disk.read(segment.name)
         header = read_header(path, data, LOG_MAGIC)
-        check_owner(path, header, self._identity, self._sealer)
+        self.sealer = check_owner(path, header, self._identity, self._keys)
         if header.number != segment.number:
             raise _damaged(path, 0, f"it was written as segment {header.number}")
-        codec = Codec(header, self._sealer)
+        codec = Codec(header, self.sealer)
         offset = HEADER_BYTES
         while offset < len(data) or offset == HEADER_BYTES:
             found = codec.decode(data, offset)
@@ -139,9 +150,12 @@ class _Recovery:
         segment.note(record)
         if record.kind is Kind.ENTRY:
             self.entries.append(Entry(record.index, record.term, record.body))
+        elif record.kind is Kind.MEMBERS:
+            self.entries.append(Entry(record.index, record.term, b""))
+            self.memberships[record.index] = record.body
         elif record.kind is Kind.TRUNCATE:
             while self.entries and self.entries[-1].index >= record.index:
-                self.entries.pop()
+                self.memberships.pop(self.entries.pop().index, None)
         elif record.kind is Kind.SNAPSHOT and self.state.last.index == record.index:
             self.entries.clear()
 

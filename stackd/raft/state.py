@@ -7,7 +7,7 @@ is written.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from stackd.base.records import Record as StoredRecord
@@ -64,7 +64,7 @@ class LogState:
         return Record(Kind.START, self.last.index, self.last.term, encode(body))
 
     def copy(self) -> LogState:
-        return replace(self, _terms=list(self._terms))
+        return LogState(self.last, self.snapshot, self.term, self.vote, self.commit, self._terms.copy())
 
     def term_of(self, index: int) -> int:
         """The term of the entry at `index`. Raises ValueError if the log doesn't reach there."""
@@ -75,7 +75,7 @@ class LogState:
     def note(self, record: Record) -> None:
         """Take `record` as the next one. Raises ValueError, saying why, if it can't follow."""
         match record.kind:
-            case Kind.ENTRY:
+            case Kind.ENTRY | Kind.MEMBERS:
                 self._note_entry(record.index, record.term)
             case Kind.TRUNCATE:
                 self._note_truncation(record.index)

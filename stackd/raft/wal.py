@@ -5,8 +5,9 @@ it is complete before the next one appears; so only the last segment can end in 
 the log's position, vote, commit index and snapshot, so the segments before it can be deleted once a snapshot covers their
 entries. Reading back is `recovery.py`.
 
-Invariants: one `append` is one write and one sync, and it returns only after the sync. After a write that failed the file
-is cut back to its last synced size. After a sync that failed the log refuses everything until the process starts again.
+Invariants: what is appended is written at once and on the medium after the next `sync`; a member that has others sends its
+entries to them between the two. After a write that failed the file is cut back to where that write began. After a sync that
+failed the log refuses everything until the process starts again.
 A log is used from one thread at a time, and keeps no entries in memory.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stackd.base.errors import Unavailable
-from stackd.raft.consensus import Sealer, StorageFailed
+from stackd.raft.consensus import Keyring, Sealer, StorageFailed
 from stackd.raft.disk import TEMPORARY, Disk, DiskFile, reason, write_all
 from stackd.raft.frame import LOG_MAGIC, Codec, Header, Identity, Kind, Record
 from stackd.raft.recovery import Recovered, Segment
@@ -45,7 +46,7 @@ class Log:
     def __init__(
         self,
         disk: Disk,
-        sealer: Sealer,
+        keys: Keyring,
         identity: Identity,
         recovered: Recovered,
         file: DiskFile,
@@ -53,26 +54,27 @@ class Log:
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self._disk = disk
-        self._sealer = sealer
+        self._keys = keys
         self._identity = identity
         self._segment_bytes = segment_bytes
         self._state = recovered.state
         self._segments = recovered.segments
         self._file = file
-        self._bytes = recovered.good_bytes
-        self._codec = Codec(_header(self._segments[-1].number, identity, sealer), sealer)
+        self._bytes = self._synced_bytes = recovered.good_bytes
+        self._sealer = recovered.sealer
+        self._codec = Codec(_header(self._segments[-1].number, identity, self._sealer), self._sealer)
         self._failed = ""
 
     @staticmethod
-    def create(disk: Disk, sealer: Sealer, identity: Identity) -> None:
+    def create(disk: Disk, keys: Keyring, identity: Identity) -> None:
         """Write the first segment of an empty log. Raises OSError."""
-        file, _ = _new_segment(disk, sealer, identity, Segment(1), LogState())
+        file, _ = _new_segment(disk, keys.current, identity, Segment(1), LogState())
         file.close()
         disk.sync_names()
 
     @classmethod
     def resume(
-        cls, disk: Disk, sealer: Sealer, identity: Identity, recovered: Recovered, *, segment_bytes: int = SEGMENT_BYTES
+        cls, disk: Disk, keys: Keyring, identity: Identity, recovered: Recovered, *, segment_bytes: int = SEGMENT_BYTES
     ) -> Log:
         """Go on with the log that was read: cut a torn tail, and make sure that what was read is on the medium, since the
         process before may have died between write and sync. Raises StorageFailed."""
@@ -85,38 +87,59 @@ class Log:
                 disk.remove(name)
         except OSError as exc:
             raise StorageFailed(f"can't go on with {disk.path_of(last)}: {reason(exc)}") from exc
-        return cls(disk, sealer, identity, recovered, file, segment_bytes=segment_bytes)
+        return cls(disk, keys, identity, recovered, file, segment_bytes=segment_bytes)
 
     @property
     def state(self) -> LogState:
-        """The state of what is on the medium. Not to be changed."""
+        """The state of what is written; of what is on the medium after a `sync`. Not to be changed."""
         return self._state
 
+    @property
+    def unsynced(self) -> bool:
+        """Whether something is written that may not be on the medium."""
+        return self._synced_bytes < self._bytes
+
     def append(self, records: Sequence[Record]) -> int:
-        """Write `records` and return, once they are on the medium, how many bytes they took.
+        """`write` and `sync`: returns once the records are on the medium. Raises as those do."""
+        size = self.write(records)
+        self.sync()
+        return size
+
+    def write(self, records: Sequence[Record]) -> int:
+        """Write `records`; returns how many bytes they took. A crash before the next `sync` may lose them.
 
         Raises StorageFailed if they could not be written (then the log is as before and may be tried again), LogUnusable if
-        they may or may not be on the medium, ValueError for records that can't follow (nothing is written)."""
+        nobody knows what is on the medium, ValueError for records that can't follow (nothing is written)."""
         if self._failed:
             raise LogUnusable(self._failed)
         ahead = self._state.copy()
         for record in records:
             ahead.note(record)
-        if self._bytes >= self._segment_bytes:
+        if self._bytes >= self._segment_bytes or self._keys.current.key_id != self._sealer.key_id:
             self._begin_segment()
         data = self._encode(records)
         self._write(data)
-        self._sync()
         self._state = ahead
         self._bytes += len(data)
         for record in records:
             self._segments[-1].note(record)
         return len(data)
 
+    def sync(self) -> None:
+        """Return once all that was written is on the medium. Raises LogUnusable."""
+        if self._failed:
+            raise LogUnusable(self._failed)
+        if self.unsynced:
+            self._sync()
+
     def drop_through(self, index: int) -> None:
         """Forget the entries up to `index`, which a snapshot on the medium holds. Raises as `append` does, and ValueError
         if the log never had that entry."""
         self.append([Record(Kind.SNAPSHOT, index, self._state.term_of(index))])
+        self.remove_before(index)
+
+    def remove_before(self, index: int) -> None:
+        """Remove the segments whose entries a snapshot at `index` covers; the log on the medium says so already."""
         try:
             while len(self._segments) > 1 and self._segments[0].last_index <= index:
                 self._disk.remove(self._segments[0].name)
@@ -128,10 +151,11 @@ class Log:
         self._file.close()
 
     def _encode(self, records: Sequence[Record]) -> bytes:
-        batch = bytearray()
+        batch, end = [], self._bytes
         for record in records:
-            batch += self._codec.encode(record, self._bytes + len(batch), self._bytes)
-        return bytes(batch)
+            batch.append(self._codec.encode(record, end, self._synced_bytes))
+            end += len(batch[-1])
+        return b"".join(batch)
 
     def _write(self, data: bytes) -> None:
         try:
@@ -157,18 +181,21 @@ class Log:
             # what was never written. What is on the medium is unknown, so nothing may build on it.
             self._failed = reason(exc)
             raise LogUnusable(self._failed) from exc
+        self._synced_bytes = self._bytes
 
     def _begin_segment(self) -> None:
         """Go on in a new file. The one before is synced to its end, and stays open until the new one has its name."""
-        segment = Segment(self._segments[-1].number + 1)
+        self.sync()
+        segment, sealer = Segment(self._segments[-1].number + 1), self._keys.current
         try:
-            file, size = _new_segment(self._disk, self._sealer, self._identity, segment, self._state)
+            file, size = _new_segment(self._disk, sealer, self._identity, segment, self._state)
         except OSError as exc:
             raise StorageFailed(f"can't begin a new log segment: {reason(exc)}", hint=FREE_SPACE) from exc
         self._file.close()
-        self._file, self._bytes = file, size
+        self._file, self._bytes, self._synced_bytes = file, size, size
         self._segments.append(segment)
-        self._codec = Codec(_header(segment.number, self._identity, self._sealer), self._sealer)
+        self._sealer = sealer
+        self._codec = Codec(_header(segment.number, self._identity, sealer), sealer)
         try:
             self._disk.sync_names()
         except OSError as exc:

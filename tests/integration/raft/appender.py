@@ -13,7 +13,7 @@ from pathlib import Path
 from stackd.raft.consensus import SnapshotView
 from stackd.raft.directory import DirectoryLock, open_directory
 from stackd.raft.frame import Identity
-from stackd.raft.single import SingleMember
+from stackd.raft.member import ClusterMember
 from stackd.security.keys import Purpose, RootKey
 
 CONCURRENT = 4
@@ -24,7 +24,7 @@ def say(line: str) -> None:
 
 
 class Appender:
-    def __init__(self, member: SingleMember, term: int, numbers: list[int]) -> None:
+    def __init__(self, member: ClusterMember, term: int, numbers: list[int]) -> None:
         self._member = member
         self._term = term
         self._numbers = numbers
@@ -49,7 +49,7 @@ async def main(data_dir: Path) -> None:
     DirectoryLock.acquire(data_dir)
     sealer = RootKey(b"k" * 32).sealer(Purpose.LOG)
     directory = open_directory(data_dir / "raft", sealer, Identity("cluster1", "member1"))
-    member = SingleMember(directory.disk, sealer, directory.identity)
+    member = ClusterMember(directory.disk, sealer, directory.identity)
     snapshot = await member.start()
     numbers = [int(number) for number in (snapshot or b"").split(b",") if number]
     last = await member.read_barrier()

@@ -11,7 +11,7 @@ import pytest
 from stackd.base.errors import StackdError
 from stackd.raft.consensus import SnapshotView, StorageFailed
 from stackd.raft.directory import open_directory
-from stackd.raft.single import SingleMember
+from stackd.raft.member import ClusterMember
 
 from raft_builders import SEALER, US
 
@@ -30,9 +30,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-def a_member(path: Path) -> SingleMember:
+def a_member(path: Path) -> ClusterMember:
     directory = open_directory(path / "raft", SEALER, US)
-    return SingleMember(directory.disk, SEALER, directory.identity)
+    return ClusterMember(directory.disk, SEALER, directory.identity)
 
 
 def fill(path: Path) -> Path:

@@ -1,0 +1,53 @@
+"""What the simulated members replicate: a table of keys, and a digest of everything that ever led to it.
+
+The digest chains all applied entries, through snapshots too: two members that have applied the same index and differ in
+anything, ever, differ in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+from stackd.raft.consensus import Entry
+
+
+class Put(msgspec.Struct, frozen=True, array_like=True):
+    """The only command. `value` is unique, so it also names the command; `padding` makes it large."""
+
+    key: str
+    value: str
+    padding: bytes = b""
+
+
+class _Content(msgspec.Struct, array_like=True):
+    index: int
+    digest: bytes
+    table: dict[str, str]
+
+
+_decode_put = msgspec.msgpack.Decoder(Put).decode
+_decode_content = msgspec.msgpack.Decoder(_Content).decode
+encode = msgspec.msgpack.Encoder().encode
+
+
+class Machine:
+    """The state at `index`."""
+
+    def __init__(self, snapshot: bytes | None) -> None:
+        content = _decode_content(snapshot) if snapshot else _Content(0, b"", {})
+        self.index, self.digest, self.table = content.index, content.digest, content.table
+
+    def apply(self, entry: Entry) -> Put | None:
+        """Returns the command, if the entry holds one."""
+        chained = self.digest + entry.index.to_bytes(8, "little") + entry.term.to_bytes(8, "little") + entry.data
+        self.digest = hashlib.blake2b(chained, digest_size=16).digest()
+        self.index = entry.index
+        if not entry.data:
+            return None
+        command = _decode_put(entry.data)
+        self.table[command.key] = command.value
+        return command
+
+    def snapshot(self) -> bytes:
+        return encode(_Content(self.index, self.digest, dict(self.table)))
