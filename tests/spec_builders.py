@@ -15,7 +15,7 @@ from stackd.spec.stack import ServiceSpec
 
 FILE = "shop/stack.yaml"
 SIDE_FILES = {"site.conf": b"listen 80;\n", "password": b"hush", "app.env": b"COLOUR=blue\n# a comment\nHOME\nNOWHERE\n"}
-ENVIRONMENT = {"HOME": "/home/ann", "TAG": "1.4", "EMPTY": ""}
+ENVIRONMENT = {"HOME": "/home/ann", "TAG": "1.4", "EMPTY": "", "COMPOSE_PROFILES": "all"}
 
 EVERY_KEY = """\
 version: "3.8"
@@ -91,6 +91,88 @@ configs:
   site: {file: site.conf}
 secrets:
   password: {file: ./password}
+"""
+
+FURTHER_KEYS = """\
+name: shop
+x-stackd: {executor: docker, fence: true}
+services:
+  web:
+    image: nginx
+    cap_add: [net_admin]
+    cap_drop: [CAP_MKNOD, ALL]
+    depends_on:
+      db: {condition: service_healthy}
+      cache: {condition: service_started, required: false}
+    deploy:
+      endpoint_mode: dnsrr
+      resources:
+        reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 2}}]}
+      placement:
+        preferences: [{spread: node.labels.zone}, {spread: node.labels.rack}]
+        max_replicas_per_node: 2
+    devices: ["/dev/ttyUSB0:/dev/modem:rw", {source: /dev/fuse}]
+    dns: 10.0.0.53
+    dns_opt: [ndots:2]
+    dns_search: [example.com]
+    extra_hosts: ["db=10.0.0.7", "v6:::1"]
+    group_add: [audio, 44]
+    healthcheck: {test: [CMD, ok], start_interval: 1s}
+    init: true
+    logging: {driver: json-file, options: {max-size: 10m, max-file: 3}}
+    networks:
+      front: {aliases: [www], driver_opts: {mtu: 1400}}
+      their: {aliases: [shop]}
+      host:
+    oom_score_adj: 100
+    pids_limit: 100
+    platform: linux/arm64
+    privileged: true
+    profiles: [all]
+    pull_policy: if_not_present
+    read_only: true
+    runtime: runsc
+    secrets: [theirs]
+    configs: [text, variable]
+    security_opt: [no-new-privileges:true]
+    shm_size: 128m
+    stdin_open: true
+    sysctls: {net.core.somaxconn: 1024}
+    tmpfs: ["/run:size=64m,mode=1770", /tmp]
+    tty: true
+    ulimits: {nofile: 1024, core: {soft: 0, hard: -1}}
+    volumes:
+      - /srv:/srv:rslave,ro
+      - {type: bind, source: /new, target: /new, bind: {create_host_path: true}}
+      - {type: volume, source: data, target: /data, volume: {subpath: a/b}}
+      - {type: tmpfs, target: /scratch, tmpfs: {size: 1m, mode: 01777}}
+      - {type: cluster, source: data, target: /cluster}
+      - {type: image, source: tools, target: /tools}
+    x-stackd: {drain: start-first, executor: process, update: {progress_deadline: 1h}}
+  db:
+    extends: {service: base}
+    credential_spec: {config: text}
+    isolation: default
+    deploy: {mode: replicated-job, replicas: 4}
+  base: {image: postgres, stop_grace_period: 1m, x-stackd: {drain: start-first}}
+networks:
+  front:
+    driver: overlay
+    driver_opts: {encrypted: ""}
+    internal: true
+    attachable: true
+    enable_ipv6: true
+    labels: {tier: front}
+    ipam: {driver: default, config: [{subnet: 10.1.0.0/16, gateway: 10.1.0.1, ip_range: 10.1.4.0/24}]}
+  their: {external: true, name: their-net}
+  host: {external: true, name: host}
+volumes: {data: }
+configs:
+  text: {content: "listen 80;\\n", template_driver: golang, labels: {a: b}}
+  variable: {environment: HOME, name: variable-config}
+secrets:
+  theirs: {external: true}
+  vault: {driver: vault, driver_opts: {path: a}}
 """
 
 

@@ -56,6 +56,25 @@ def parse(text: str) -> Constraint:
     raise _bad(text, "it has no operator", "write it as KEY == VALUE or KEY != VALUE, as in node.labels.disk == ssd")
 
 
+def canonical(text: str) -> str:
+    """The constraint in one spelling, so that blanks don't replace tasks; "" if it is none."""
+    try:
+        parsed = parse(text)
+    except StackdError:
+        return ""
+    key = f"{parsed.attribute}.{parsed.label}" if parsed.label else str(parsed.attribute)
+    return f"{key} {'==' if parsed.equal else '!='} {parsed.value}"
+
+
+def parse_spread(text: str) -> str:
+    """The label to spread over that `text` names, as written; raises StackdError `spec.placement.bad`. SwarmKit ignores
+    anything but labels without a word (semantics 12.5)."""
+    if any(text.lower().startswith(f"{label}.") and len(text) > len(label) + 1 for label in _LABELS):
+        return text
+    hint = "write node.labels.NAME or engine.labels.NAME"
+    raise StackdError("spec.placement.bad", f'"{text[:60]}" is not a label of nodes', hint=hint)
+
+
 def _build(text: str, key: str, equal: bool, value: str) -> Constraint:
     if not _KEY.fullmatch(key):
         raise _bad(text, f'"{key}" is not a key', "a key is made of letters, digits and - _ . and begins with a letter or _")

@@ -2,6 +2,8 @@
 
     text -> events -> tree -> interpolated tree -> document (what is written) -> StackSpec (what is meant)
 
+A stack of several files is put together from their documents (`assemble.py`).
+
 Everything that is wrong is gathered on the way and raised at once as SpecErrors; only text that is no YAML ends it early.
 Nothing here touches a disk: side files come through the `Files` that the caller hands in.
 """
@@ -9,7 +11,7 @@ Nothing here touches a disk: side files come through the `Files` that the caller
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +28,13 @@ from ruamel.yaml.events import (
 )
 
 from stackd.base.errors import Position, Problem, StackdError
+from stackd.spec.assemble import StackText, assemble
+from stackd.spec.document import StackDocument
 from stackd.spec.files import Files
-from stackd.spec.interpolate import interpolate
 from stackd.spec.nodes import Node, SourceText
 from stackd.spec.problems import Problems
-from stackd.spec.read.stack import read_stack
-from stackd.spec.resolve import Surroundings, resolve
+from stackd.spec.profiles import with_profiles
+from stackd.spec.resolve.stack import Surroundings, resolve
 from stackd.spec.sourcemap import SourceMap
 from stackd.spec.stack import StackSpec
 from stackd.spec.tree import Event, Kind, build
@@ -47,8 +50,19 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000100
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedDocument:
+    """What stack files say, whether or not it can be done. `problems` has what was found so far."""
+
+    document: StackDocument
+    sources: SourceMap
+    problems: Problems
+    side_files: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedStack:
-    """A stack file that is right. `side_files` are all paths that were read for it, as written, for a watcher to know."""
+    """A stack that is right. `side_files` are all paths that were read for it, as seen from its file, for a watcher to
+    know."""
 
     spec: StackSpec
     sources: SourceMap
@@ -57,20 +71,47 @@ class LoadedStack:
     side_files: tuple[str, ...]
 
 
-def load_stack(text: bytes, *, file: str, name: str | None, files: Files, environment: Mapping[str, str]) -> LoadedStack:
+def load_stack(
+    text: bytes,
+    *,
+    file: str,
+    name: str | None,
+    files: Files,
+    environment: Mapping[str, str],
+    overrides: Sequence[StackText] = (),
+    profiles: Iterable[str] = (),
+) -> LoadedStack:
     """What the stack file `text` means; raises SpecErrors with everything that is wrong with it.
 
     `file` is its path as errors shall show it; `name` names the stack where the file itself doesn't; `environment` is
-    what expressions and bare environment keys are looked up in.
+    what expressions and bare environment keys are looked up in, and has the active profiles in COMPOSE_PROFILES, beside
+    `profiles`. `overrides` are further files that are put on top, in their order. All relative paths start from the folder
+    that `files` reads in, the project's.
     """
+    loaded = load_document(text, file=file, files=files, environment=environment, overrides=overrides, profiles=profiles)
+    around = Surroundings(file, name, files, environment)
+    resolved = resolve(loaded.document, around, loaded.sources, loaded.problems)
+    loaded.problems.raise_errors()
+    side_files = tuple(sorted(loaded.side_files | resolved.side_files))
+    return LoadedStack(resolved.spec, loaded.sources, loaded.problems.warnings(), file, side_files)
+
+
+def load_document(
+    text: bytes,
+    *,
+    file: str,
+    files: Files,
+    environment: Mapping[str, str],
+    overrides: Sequence[StackText] = (),
+    profiles: Iterable[str] = (),
+) -> LoadedDocument:
+    """What stack files say, in their long form; raises SpecErrors only where a text is no YAML. The arguments are those of
+    `load_stack`."""
     problems = Problems()
-    root = parse(text, file, problems)
-    interpolate(root, environment, problems)
-    sources = SourceMap(root)
-    document = read_stack(root, problems)
-    resolved = resolve(document, Surroundings(file, name, files, environment), sources, problems)
-    problems.raise_errors()
-    return LoadedStack(resolved.spec, sources, problems.warnings(), file, resolved.side_files)
+    assembled = assemble((StackText(text, file), *overrides), parse, files, environment, problems)
+    active = {*profiles, *filter(None, environment.get("COMPOSE_PROFILES", "").split(","))}
+    document = with_profiles(assembled.document, active)
+    return LoadedDocument(document, assembled.sources, problems, frozenset(assembled.side_files))
 
 
 def parse(text: bytes, file: str, problems: Problems) -> Node:

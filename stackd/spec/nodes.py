@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from stackd.base.errors import Position
 
@@ -75,6 +76,19 @@ class Entry:
 @dataclass(slots=True, eq=False)
 class Mapping(Node):
     entries: dict[str, Entry] = field(default_factory=dict)
+
+
+def plain(node: Node) -> Any:
+    """The tree as plain data: what stands under keys that nobody reads here."""
+    match node:
+        case Mapping():
+            return {name: plain(entry.value) for name, entry in node.entries.items()}
+        case Sequence():
+            return [plain(item) for item in node.items]
+        case Scalar():
+            return node.value
+        case _:
+            return None
 
 
 def describe(node: Node) -> str:

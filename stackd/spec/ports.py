@@ -6,8 +6,8 @@ import ipaddress
 import re
 
 from stackd.base.errors import StackdError
+from stackd.spec.document import PortDocument
 from stackd.spec.nodes import shortened
-from stackd.spec.stack import Port
 
 LARGEST_PORT = 65535
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -21,13 +21,14 @@ _SHORT = re.compile(
 _FORM = 'the form is "[ip:][published:]target[/protocol]", such as "8080:80"'
 
 
-def ports(text: str) -> tuple[Port, ...]:
+def ports(text: str) -> tuple[PortDocument, ...]:
     """The ports that `text` publishes; a range is one port each. Raises StackdError `spec.port.bad`."""
     found = _SHORT.fullmatch(text)
     if found is None:
         raise _bad(text, "is not a published port", _FORM)
     targets = _range(text, found["target"])
-    published = _range(text, found["published"]) if found["published"] else [0] * len(targets)
+    chosen = found["published"] not in (None, "0")
+    published = _range(text, found["published"]) if chosen else [0] * len(targets)
     if len(targets) == 1:
         targets *= len(published)  # several published ports may lead to one target
     if len(targets) != len(published):
@@ -36,9 +37,11 @@ def ports(text: str) -> tuple[Port, ...]:
     if protocol not in PROTOCOLS:
         raise _bad(text, f'names no protocol that ports have ("{protocol}")', "it is tcp, udp or sctp")
     host_ip = host_address(found["ip"].strip("[]")) if found["ip"] else ""
+    # A range is in the order in which the official client has it: that of the targets as texts.
+    pairs = sorted(zip(published, targets, strict=True), key=lambda pair: str(pair[1]))
     return tuple(
-        Port(target=target, published=outside, protocol=protocol, host_ip=host_ip)
-        for outside, target in zip(published, targets, strict=True)
+        PortDocument(mode="ingress", target=target, published=outside, protocol=protocol, host_ip=host_ip)
+        for outside, target in pairs
     )
 
 

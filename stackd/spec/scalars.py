@@ -28,8 +28,8 @@ _SMALLEST_INTEGER = -(2**63)
 _INTEGER_DIGITS = 80
 """A longer run of digits is no integer of 64 bits in any base; converting it would cost time for nothing."""
 
-_GO_EXPONENT_FROM = 21
-"""Go prints a float with an exponent from 1e21 on, and below 1e-4."""
+_GO_EXPONENT_FROM = 6
+"""Go prints a float with an exponent from 1e6 on, and below 1e-4."""
 
 
 def resolve(text: str) -> ScalarValue:

@@ -6,15 +6,20 @@ A parser knows nothing of files: it raises StackdError with a sentence about the
 from __future__ import annotations
 
 import difflib
+import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import TypeVar
 
 from stackd.base.errors import StackdError
 from stackd.base.time import HOUR, MILLISECOND, MINUTE, SECOND, Duration
 from stackd.spec.nodes import shortened
-from stackd.spec.stack import RestartCondition, RestartPolicy
+from stackd.spec.stack import Device, RestartCondition, RestartPolicy
+
+T = TypeVar("T")
 
 _LONGEST = 40
 """Characters of a number with its unit; the largest 64-bit value needs half of it."""
@@ -28,7 +33,7 @@ _DURATION = re.compile(rf"\+?(?:0|(?:{_DURATION_PART.pattern})+)")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?", re.IGNORECASE)
 _SIZE_POWERS = " kmgtp"
 
-_CPUS = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
+_CPUS = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+|[0-9]+/0*[1-9][0-9]*")
 
 _SIGNALS = (
     "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP"
@@ -48,11 +53,41 @@ _IMAGE = re.compile(
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?"
 )
 _IMAGE_LENGTH = 512
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+
+_CAPABILITIES = (
+    "AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER"
+    " FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE"
+    " NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE"
+    " SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM"
+)
+CAPABILITIES = frozenset(_CAPABILITIES.split())
+"""Linux' capabilities without their prefix (capabilities(7))."""
+
+_ULIMITS = "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
+ULIMITS = frozenset(_ULIMITS.split())
+"""The resource limits that have a name in Docker (getrlimit(2))."""
+
+_DEVICE_PERMISSIONS = re.compile(r"[rwm]{1,3}")
+
+_TMPFS_DEFAULTS = frozenset({"rw", "noexec", "nosuid", "nodev"})
+"""Options that a folder in memory has anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpfs:
+    """A folder in memory; 0 is the kernel's default."""
+
+    path: str
+    size_bytes: int
+    mode: int
+
 
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9]+(?:[-_]+[a-zA-Z0-9]+)*")
 _OBJECT_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
-_HOSTNAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?")
+_KEY = re.compile(r"[a-zA-Z0-9._-]+")
+_HOSTNAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]*[a-zA-Z0-9])?")
 MAX_NAME = 63
 """A name is used as a DNS label, which is no longer (RFC 1035 section 2.3.4)."""
 
@@ -60,15 +95,28 @@ MAX_OBJECT_NAME = 128
 """Volumes are folders on the node; with the stack's name before it a name still is a file name."""
 
 
+def understood(parse: Callable[[str], T], text: str, default: T) -> T:
+    """What `parse` makes of `text`, or `default` where that is empty or makes no sense, which was reported before."""
+    try:
+        return parse(text) if text else default
+    except StackdError:
+        return default
+
+
 def duration(text: str) -> Duration:
     """Nanoseconds of a text such as `1m30s` or `1.5h`: Go's grammar, as the official client has it, without negative ones."""
     if len(text) > _LONGEST or not _DURATION.fullmatch(text):
         raise StackdError("spec.duration.bad", f'"{shortened(text)}" is not a duration', hint=_duration_hint(text))
     parts = _DURATION_PART.findall(text)
-    total = int(sum(Fraction(Decimal(number)) * _UNITS[unit] for number, unit in parts))
+    total = sum(_exact(number, _UNITS[unit]) for number, unit in parts)
     if total > _LARGEST:
         raise StackdError("spec.duration.bad", f'"{text}" is more than 292 years')
     return Duration(total)
+
+
+def _exact(number: str, unit: int) -> int:
+    """`number` times `unit`, without its fraction. Most numbers are whole, and quick."""
+    return int(number) * unit if number.isdecimal() else int(Fraction(Decimal(number)) * unit)
 
 
 def _duration_hint(text: str) -> str:
@@ -87,17 +135,17 @@ def byte_size(text: str) -> int:
             "spec.size.bad", f'"{shortened(text)}" is not a size', hint="write a number with k, m, g or t, such as 64M"
         )
     number, unit = found.groups()
-    size = int(Fraction(Decimal(number)) * 1024 ** _SIZE_POWERS.index(unit.lower() or " "))
+    size = _exact(number, 1024 ** _SIZE_POWERS.index(unit.lower() or " "))
     if size > _LARGEST:
         raise StackdError("spec.size.bad", f'"{text}" is more than any machine has')
     return size
 
 
 def nano_cpus(text: str) -> int:
-    """Billionths of a core of a text such as `0.5`; a finer fraction is refused, not rounded."""
+    """Billionths of a core of a text such as `0.5` or `1/2`; a finer fraction is refused, not rounded."""
     if len(text) > _LONGEST or not _CPUS.fullmatch(text):
         raise StackdError("spec.cpus.bad", f'"{shortened(text)}" is not a number of CPUs', hint="write it as 0.5 or 2")
-    value = Fraction(Decimal(text)) * 10**9
+    value = Fraction(f"0{text}" if text.startswith(".") else text) * 10**9
     if value.denominator != 1 or value > _LARGEST:
         raise StackdError(
             "spec.cpus.bad", f'"{text}" CPUs can\'t be given exactly', hint="nine digits after the point are possible"
@@ -164,6 +212,15 @@ def image(text: str) -> str:
     raise StackdError("spec.image.bad", f'"{shortened(text)}" is not an image reference', hint=hint)
 
 
+def image_with_tag(text: str) -> str:
+    """The image reference with the tag that it means where it has neither tag nor digest, and without the registry that
+    everybody means: as Docker shows it. Raises as `image` does."""
+    image(text)
+    name = text.removeprefix("index.").removeprefix("docker.io/").removeprefix("library/")
+    is_complete = "@" in name or ":" in name.rpartition("/")[2] or _IMAGE_ID.fullmatch(name)
+    return name if is_complete else f"{name}:latest"
+
+
 def signal(text: str) -> str:
     """`text` if it names a signal of Linux, with or without SIG, or is the number of one."""
     name = text.upper().removeprefix("SIG")
@@ -184,7 +241,7 @@ def restart(text: str) -> RestartPolicy | None:
     condition, _, attempts = text.partition(":")
     if condition == "on-failure" and (not attempts or re.fullmatch(r"[0-9]{1,9}", attempts)):
         return RestartPolicy(condition=RestartCondition.ON_FAILURE, max_attempts=int(attempts or 0))
-    if text in ("always", "unless-stopped"):
+    if condition in ("always", "unless-stopped") and re.fullmatch(r"[0-9]{0,9}", attempts):
         return RestartPolicy(condition=RestartCondition.ANY)
     if text in ("no", ""):
         return None
@@ -211,6 +268,11 @@ def service_name(text: str) -> str:
     raise StackdError("spec.name.bad", f'"{shortened(text)}" can\'t name a service', hint=hint)
 
 
+def is_key(text: str) -> bool:
+    """Whether `text` may be the key of a service or object at all, in the language as it is written."""
+    return _KEY.fullmatch(text) is not None
+
+
 def object_name(text: str) -> str:
     """`text` if a volume, config or secret can be called so."""
     if _OBJECT_NAME.fullmatch(text) and len(text) <= MAX_OBJECT_NAME:
@@ -220,13 +282,10 @@ def object_name(text: str) -> str:
 
 
 def hostname(text: str) -> str:
-    """`text` if a task's host can be called so."""
-    if "{{" in text:
-        hint = "write a fixed name, or leave the key out"
-        raise StackdError("spec.template.unsupported", "templates are not supported yet", hint=hint)
-    if _HOSTNAME.fullmatch(text) and len(text) <= MAX_NAME:
+    """`text` if a task's host can be called so. A template is checked when its values are known."""
+    if "{{" in text or (_HOSTNAME.fullmatch(text) and len(text) <= MAX_NAME):
         return text
-    hint = f"use letters, digits, - and ., at most {MAX_NAME} characters"
+    hint = f"use letters, digits, - _ and ., at most {MAX_NAME} characters"
     raise StackdError("spec.hostname.bad", f'"{shortened(text)}" is not a host name', hint=hint)
 
 
@@ -235,3 +294,75 @@ def absolute_path(text: str) -> str:
     if text.startswith("/") and "\0" not in text:
         return text
     raise StackdError("spec.path.relative", f'"{shortened(text)}" is not an absolute path', hint="it begins with /")
+
+
+def inner_path(text: str) -> str:
+    """`text` if it is a path that stays inside of the folder it starts from."""
+    normal = posixpath.normpath(text)
+    if text.startswith("/") or normal == ".." or normal.startswith("../") or "\0" in text:
+        raise StackdError(
+            "spec.path.outside", f'"{shortened(text)}" leads out of the volume', hint="it is a folder inside of it"
+        )
+    return text
+
+
+def tmpfs(text: str) -> Tmpfs:
+    """A folder in memory from a text such as `/run:size=64m,mode=1770`. Other options of the kernel aren't supported."""
+    path, _, options = text.partition(":")
+    absolute_path(path)
+    size, mode = 0, 0
+    for option in filter(None, options.split(",")):
+        name, _, value = option.partition("=")
+        if name == "size" and value:
+            size = byte_size(value)
+        elif name == "mode" and re.fullmatch(r"[0-7]{3,4}", value):
+            mode = int(value, 8)
+        elif option not in _TMPFS_DEFAULTS:
+            hint = "the options are size and mode, as in /run:size=64m,mode=1770"
+            raise StackdError("spec.tmpfs.bad", f'"{shortened(text)}" has an unknown option', hint=hint)
+    return Tmpfs(path, size, mode)
+
+
+def device(text: str) -> Device:
+    """A device from a text such as `/dev/ttyUSB0:/dev/modem:rw`."""
+    parts = text.split(":")
+    source, target = parts[0], parts[1] if len(parts) > 1 else parts[0]
+    permissions = parts[2] if len(parts) > 2 else "rwm"
+    if len(parts) == 2 and _DEVICE_PERMISSIONS.fullmatch(parts[1]):
+        target, permissions = source, parts[1]
+    paths = source.startswith("/") and target.startswith("/")
+    if len(parts) > 3 or not paths or not _DEVICE_PERMISSIONS.fullmatch(permissions):
+        hint = "the form is SOURCE[:TARGET[:rwm]], such as /dev/ttyUSB0:/dev/modem:rw"
+        raise StackdError("spec.device.bad", f'"{shortened(text)}" is not a device', hint=hint)
+    return Device(source=source, target=target, permissions=permissions)
+
+
+def capability_name(text: str) -> str:
+    """The name of a capability as the kernel has it: `net_admin` is CAP_NET_ADMIN; ALL is all of them."""
+    name = text.upper()
+    return name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}"
+
+
+def capability(text: str) -> str:
+    """`text` if there is such a capability, in any spelling."""
+    name = capability_name(text).removeprefix("CAP_")
+    if text.upper() == "ALL" or name in CAPABILITIES:
+        return text
+    close = difflib.get_close_matches(name[:40], sorted(CAPABILITIES), n=1)
+    hint = f"did you mean {close[0]}?" if close else None
+    raise StackdError("spec.capability.bad", f'there is no capability "{shortened(text)}"', hint=hint)
+
+
+def platform(text: str) -> str:
+    """`text` if it is `OS/ARCHITECTURE[/VARIANT]`, or one of the two."""
+    if re.fullmatch(r"[a-z0-9]+(?:/[a-z0-9_]+){0,2}", text) and len(text) <= _LONGEST:
+        return text
+    raise StackdError("spec.platform.bad", f'"{shortened(text)}" is not a platform', hint="write it as linux/amd64")
+
+
+def resource_kind(text: str) -> str:
+    """`text` if a generic resource can be called so (semantics 27)."""
+    if re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.-]{2,}", text) and text not in ("container", "attachment"):
+        return text
+    hint = "use at least three letters, digits, - _ or ., such as gpu"
+    raise StackdError("spec.resources.generic", f'"{shortened(text)}" can\'t be a generic resource', hint=hint)

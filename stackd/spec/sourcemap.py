@@ -1,6 +1,6 @@
 """From a path such as `services.web.deploy.replicas` to the place in the file that says it.
 
-Nothing is copied: the map walks the tree of the file, so a place is found after merges and through aliases, and is where
+Nothing is copied: the map walks the trees of the files, so a place is found after merges and through aliases, and is where
 the value was really written.
 """
 
@@ -30,20 +30,48 @@ class _Reached:
 
 
 class SourceMap:
-    """The places of one loaded stack file."""
+    """The places of one loaded stack. It may be written in several files: the one that knows a path best shows it, and of
+    equals the last one, which wins when they are merged."""
 
-    def __init__(self, root: Node) -> None:
-        self._root = root
+    def __init__(self, *roots: Node) -> None:
+        self._layers = [("", root) for root in roots]
+
+    def add_root(self, root: Node) -> None:
+        """Another file, which is put on top of what there is."""
+        self._layers.append(("", root))
+
+    def add_base(self, path: str, node: Node) -> None:
+        """Below everything, what `path` is built on: a service that another one extends."""
+        self._layers.insert(0, (path, node))
 
     def position(self, path: str) -> Position | None:
-        """Where the value at `path` is written, or its nearest written ancestor; None where that is the whole file."""
-        reached = _walk(_Reached(self._root, None, len(path)), path)
-        return None if reached.node is self._root else reached.shown()
+        """Where the value at `path` is written, or its nearest written ancestor; None where that is a whole file."""
+        reached = self._reach(path)
+        return None if reached is None or reached.node in self._roots() else reached.shown()
 
     def key(self, path: str) -> Position | None:
         """Where the key that `path` ends with is written; an item of a list has none and gives its own place."""
-        reached = _walk(_Reached(self._root, None, len(path)), path)
-        return reached.key.position() if reached.key and not reached.unused else self.position(path)
+        reached = self._reach(path)
+        return reached.key.position() if reached and reached.key and not reached.unused else self.position(path)
+
+    def start(self) -> Position | None:
+        """The beginning of the first file, for what is missing in all of them."""
+        roots = self._roots()
+        return roots[0].position() if roots else None
+
+    def _roots(self) -> list[Node]:
+        return [node for prefix, node in self._layers if not prefix]
+
+    def _reach(self, path: str) -> _Reached | None:
+        """The node that `path` leads to in the layer that leads furthest."""
+        best: _Reached | None = None
+        for prefix, node in self._layers:
+            if path == prefix or path.startswith(f"{prefix}." if prefix else ""):
+                rest = path[len(prefix) :].removeprefix(".") if prefix else path
+                reached = _walk(_Reached(node, None, len(rest)), rest)
+                if best is None or reached.unused <= best.unused:
+                    best = reached
+        return best
 
 
 def _walk(start: _Reached, path: str) -> _Reached:

@@ -11,7 +11,7 @@ import enum
 
 from stackd.base.ids import BlobDigest
 from stackd.base.records import Pairs, Record
-from stackd.base.time import SECOND, Duration
+from stackd.base.time import MINUTE, SECOND, Duration
 
 REPLICAS_MAX = 100_000
 """The most replicas of a service: far above what a cluster runs, far below what would fill its memory by a slip of the
@@ -155,11 +155,12 @@ class CredentialSpec(Record):
 
 class NetworkAttachment(Record):
     """A network that the tasks join, by its name in the cluster. `aliases` are further names of the tasks there, the short
-    name of the service among them."""
+    name of the service among them; `addresses` are those that the task has to have there, one per IP version at most."""
 
     network: str
     aliases: tuple[str, ...] = ()
     driver_options: Pairs = ()
+    addresses: tuple[str, ...] = ()
 
 
 class ContainerSpec(Record):
@@ -245,7 +246,8 @@ class FailureAction(enum.StrEnum):
 
 
 class UpdateConfig(Record):
-    """`parallelism` 0 means all at once; a ratio of failed to updated slots above `max_failure_ratio` triggers the action."""
+    """`parallelism` 0 means all at once; a ratio of failed to updated slots above `max_failure_ratio` triggers the action, and
+    so does an update that for `progress_deadline_ns` has not finished a slot (0: it may take for ever)."""
 
     parallelism: int = 1
     delay_ns: Duration = Duration(0)
@@ -253,6 +255,7 @@ class UpdateConfig(Record):
     monitor_ns: Duration = Duration(5 * SECOND)
     max_failure_ratio: float = 0.0
     order: UpdateOrder = UpdateOrder.STOP_FIRST
+    progress_deadline_ns: Duration = Duration(10 * MINUTE)
 
 
 class ServiceMode(enum.StrEnum):

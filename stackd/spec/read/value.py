@@ -11,16 +11,14 @@ import re
 from collections.abc import Callable, Iterable
 from collections.abc import Mapping as ReadOnly
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stackd.base.errors import Position, StackdError
-from stackd.base.records import Pairs, pairs
 from stackd.spec import scalars
-from stackd.spec.nodes import Mapping, Node, Scalar, Sequence, describe, shortened
+from stackd.spec.nodes import Mapping, Node, Scalar, Sequence, describe, plain, shortened
 from stackd.spec.problems import Problems
 
 T = TypeVar("T")
-S = TypeVar("S", bound=str)
 
 _WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,20}")
 _DECIMAL_NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
@@ -28,22 +26,30 @@ _DECIMAL_NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?
 # The official client's casts where a truth value is expected and a variable or quotes made it text.
 _TRUTH = {**dict.fromkeys(("y", "yes", "true", "on"), True), **dict.fromkeys(("n", "no", "false", "off"), False)}
 
-_UNSUPPORTED_EXTENSION = "x-stackd"
+EXTENSION = "x-stackd"
+"""The one `x-` key that says something to stackd; it stands at the top level, in services and in other objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one kind of mapping: those that are read, and those of the wider language with what to do instead."""
+    """The keys of one kind of mapping: those that are read, those of the wider language that aren't, with what to do
+    instead, and those without effect in a stack, with what happens instead. The last may also be read, to be shown."""
 
     known: frozenset[str]
     later: ReadOnly[str, str] = field(default_factory=dict)
+    ignored: ReadOnly[str, str] = field(default_factory=dict)
 
 
 class Fields:
-    """The known keys that a mapping has."""
+    """The known keys that a mapping has, and its extensions (`x-` keys)."""
 
-    def __init__(self, values: dict[str, Value]) -> None:
+    def __init__(self, values: dict[str, Value], extensions: dict[str, Value] | None = None) -> None:
         self._values = values
+        self._extensions = extensions or {}
+
+    def extras(self) -> dict[str, Any]:
+        """The extensions as plain data."""
+        return {name: plain(value.node) for name, value in self._extensions.items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -86,8 +92,19 @@ class Value:
         """An error that is shown at the key: something is missing below it, or it shouldn't be there at all."""
         self.problems.error(code, message, (self.key or self.node).position(), hint)
 
+    def meaning_error(self, code: str, message: str, hint: str | None = None) -> None:
+        """An error about what the value means, where its form is right."""
+        if not (isinstance(self.node, Scalar) and self.node.broken):
+            self.problems.meaning_error(code, message, self.position(), hint)
+
+    def key_meaning_error(self, code: str, message: str, hint: str | None = None) -> None:
+        self.problems.meaning_error(code, message, (self.key or self.node).position(), hint)
+
     def warning(self, code: str, message: str, hint: str | None = None) -> None:
         self.problems.warning(code, message, self.position(), hint)
+
+    def key_warning(self, code: str, message: str, hint: str | None = None) -> None:
+        self.problems.warning(code, message, (self.key or self.node).position(), hint)
 
     def expected(self, what: str, hint: str | None = None) -> None:
         """Reports that the value has the wrong type."""
@@ -163,21 +180,16 @@ class Value:
         self.expected("true or false")
         return False
 
-    def choice(self, choices: Iterable[S], later: ReadOnly[str, str] | None = None) -> S:
-        """One of `choices`; one of `later` is named as not supported yet. Returns the first choice after an error."""
+    def choice(self, choices: Iterable[str], *, of_form: bool = False) -> str:
+        """The text as it is written, which should be one of `choices`: of what the official client copies unseen, anything
+        else is an error of meaning."""
+        text = self.text()
         allowed = list(choices)
-        if not isinstance(self.node, Scalar) or not isinstance(self.node.value, str):
-            self.text()
-            return allowed[0]
-        text = self.node.value
-        if text in allowed:
-            return allowed[allowed.index(text)]  # a StrEnum equals its text
-        if later is not None and text in later:
-            self.error("spec.value.unsupported", f"{self.name()}: {text} is not supported yet", later[text] or None)
-        else:
+        if text and text not in allowed:
             message = f'{self.name()} must be one of {", ".join(allowed)}; it is "{shortened(text)}"'
-            self.error("spec.value.choice", message, did_you_mean(text, allowed))
-        return allowed[0]
+            report = self.error if of_form else self.meaning_error
+            report("spec.value.choice", message, did_you_mean(text, allowed))
+        return text
 
     def parsed(self, parse: Callable[[str], T], default: T) -> T:
         """What `parse` makes of the text; the error it raises is reported at this place."""
@@ -185,6 +197,20 @@ class Value:
             self.text()
             return default
         return self.checked(parse, self.node.value, default)
+
+    def sound_text(self, check: Callable[[str], object]) -> str:
+        """The text as it is written; what `check` raises about it is an error of meaning. Empty text isn't checked."""
+        text = self.text()
+        if text:
+            self.check_meaning(check, text)
+        return text
+
+    def check_meaning(self, check: Callable[[str], object], text: str) -> None:
+        """Reports what `check` raises about `text`, which is a part of this value."""
+        try:
+            check(text)
+        except StackdError as error:
+            self.meaning_error(error.code, f"{self.name()}: {error.message}", error.hint)
 
     def checked(self, parse: Callable[[str], T], text: str, default: T) -> T:
         """What `parse` makes of `text`, which is a part of this value."""
@@ -202,6 +228,19 @@ class Value:
         self.expected("a list")
         return []
 
+    def distinct_items(self) -> list[Value]:
+        """The items of a list in which nothing may stand twice."""
+        items, seen = self.items(), set()
+        for item in items:
+            written = repr(plain(item.node))
+            if written in seen:
+                item.error("spec.list.duplicate", f"{item.path} stands twice in {self.name()}", "remove one of the two")
+            seen.add(written)
+        return items
+
+    def distinct_texts(self) -> tuple[str, ...]:
+        return tuple([item.text() for item in self.distinct_items()])
+
     def texts(self) -> tuple[str, ...]:
         return tuple([item.text() for item in self.items()])
 
@@ -216,17 +255,26 @@ class Value:
     def fields(self, keys: Keys) -> Fields:
         """The known keys of a mapping; every other one is reported, except extensions (`x-`)."""
         known: dict[str, Value] = {}
+        extensions: dict[str, Value] = {}
         for name, value in self.entries().items():
+            if name in keys.ignored:
+                message = f"{value.path} has no effect in a stack"
+                value.key_warning("spec.key.ignored", message, keys.ignored[name])
             if name in keys.known:
                 known[name] = value
-            elif not name.startswith("x-") or name == _UNSUPPORTED_EXTENSION:
+            if name.startswith("x-") and (name != EXTENSION or name in keys.known):
+                extensions[name] = value
+            elif name not in keys.known and name not in keys.ignored:
                 self._refuse_key(name, value, keys)
-        return Fields(known)
+        return Fields(known, extensions)
 
     def _refuse_key(self, name: str, value: Value, keys: Keys) -> None:
         place = f"under {self.path}" if self.path else "at the top level"
-        if name in keys.later or name == _UNSUPPORTED_EXTENSION:
-            hint = keys.later.get(name) or "remove it, or keep it under a key that begins with x-"
+        if name == EXTENSION:
+            hint = "it stands at the top level, in a service, network, volume, config or secret"
+            value.key_error("spec.key.unknown", f'the key "{name}" {place} says nothing', hint)
+        elif name in keys.later:
+            hint = keys.later[name] or "remove it, or keep it under a key that begins with x-"
             value.key_error("spec.key.unsupported", f'the key "{name}" {place} is not supported yet', hint)
         else:
             hint = (
@@ -238,32 +286,39 @@ class Value:
     def is_list(self) -> bool:
         return isinstance(self.node, Sequence)
 
+    def is_text(self) -> bool:
+        return isinstance(self.node, Scalar) and isinstance(self.node.value, str)
+
     def is_mapping(self) -> bool:
         return isinstance(self.node, Mapping)
 
     def text_pairs(self) -> dict[str, str | None]:
         """A mapping of scalars, or a list of KEY=VALUE; None for an empty value or a KEY alone. Later ones win in a list."""
-        if not self.is_list():
-            if not self.is_mapping():
-                self.expected("a mapping or a list of KEY=VALUE")
-                return {}
-            return {name: value.scalar_text() for name, value in self.entries().items() if value._is_named(name)}
-        found: dict[str, str | None] = {}
-        for item in self.items():
-            name, equals, value = item.text().partition("=")
-            if not isinstance(item.node, Scalar) or not isinstance(item.node.value, str) or item._is_named(name):
-                found[name] = value if equals else None
-        return found
+        if self.is_list():
+            split = [(item, item.text().partition("=")) for item in self.distinct_items()]
+            found = {name: (item, value if equals else None) for item, (name, equals, value) in split if item.is_text()}
+        elif self.is_mapping():
+            found = {name: (item, item.scalar_text()) for name, item in self.entries().items()}
+        else:
+            self.expected("a mapping or a list of KEY=VALUE")
+            found = {}
+        for name, (item, _) in found.items():
+            if not name or "=" in name or "\0" in name:
+                message = f'{item.path}: "{shortened(name)}" is not a name'
+                item.key_meaning_error("spec.pair.bad", message, "write NAME=VALUE")
+        return {name: value for name, (_, value) in found.items()}
 
-    def _is_named(self, name: str) -> bool:
-        if name and "=" not in name and "\0" not in name:
-            return True
-        self.key_error("spec.pair.bad", f'{self.path}: "{shortened(name)}" is not a name', "write NAME=VALUE")
-        return False
-
-    def labels(self) -> Pairs:
+    def labels(self) -> dict[str, str]:
         """Labels, where an empty value means the empty text."""
-        return pairs({name: value or "" for name, value in self.text_pairs().items()})
+        return {name: value or "" for name, value in self.text_pairs().items()}
+
+    def options(self) -> dict[str, str]:
+        """A mapping of scalars, such as the options of a driver."""
+        return {name: value.scalar_text() or "" for name, value in self.entries().items()}
+
+    def text_or_texts(self) -> tuple[str, ...]:
+        """One text, or a list of them."""
+        return self.distinct_texts() if self.is_list() else (self.text(),)
 
 
 def did_you_mean(text: str, choices: Iterable[str]) -> str | None:

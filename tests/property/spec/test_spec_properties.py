@@ -9,23 +9,27 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
+from stackd.base.errors import SpecErrors
+from stackd.cli.yamltext import yaml_text
 from stackd.spec.digest import spec_digest
+from stackd.spec.document import StackDocument
+from stackd.spec.files import DictFiles
 from stackd.spec.interpolate import interpolate
-from stackd.spec.load import parse
+from stackd.spec.load import load_document, load_stack, parse
 from stackd.spec.problems import Problems
 from stackd.spec.read.stack import read_stack
+from stackd.spec.render import render
 from stackd.spec.schema import schema_text
 
-from spec_builders import ENVIRONMENT, EVERY_KEY, FILE, as_yaml, load, plain, problems_of
+from spec_builders import ENVIRONMENT, EVERY_KEY, FILE, FURTHER_KEYS, SIDE_FILES, as_yaml, load, plain, problems_of
 
 ORACLE = Draft7Validator(json.loads(schema_text()))
 
 # Faults of form, which the schema must see as well. All others need units, other sections or the outside.
 FAULTS_OF_FORM = frozenset(
     {
-        "spec.key.unknown", "spec.key.unsupported", "spec.type", "spec.value.choice", "spec.image.missing",
-        "spec.services.missing",
-        "spec.duration.bad", "spec.size.bad", "spec.network.unsupported", "spec.file.unnamed", "spec.restart.bad",
+        "spec.key.unknown", "spec.key.unsupported", "spec.type", "spec.value.choice", "spec.duration.bad",
+        "spec.list.duplicate", "spec.extends.bad", "spec.file.conflict",
     }
 )  # fmt: skip
 
@@ -120,15 +124,16 @@ def shuffled(value: Any, draw: st.DrawFn) -> Any:
 
 
 @st.composite
-def reordered(draw: st.DrawFn) -> bytes:
-    root = parse(EVERY_KEY.encode(), FILE, Problems())
-    return as_yaml(shuffled(plain(root), draw))
+def reordered(draw: st.DrawFn) -> tuple[str, bytes]:
+    """A file, and the same with its keys in another order."""
+    text = draw(st.sampled_from([EVERY_KEY, FURTHER_KEYS]))
+    return text, as_yaml(shuffled(plain(parse(text.encode(), FILE, Problems())), draw))
 
 
 @settings(TIMES, max_examples=50)
 @given(reordered())
-def test_the_order_of_keys_never_changes_a_digest(data: bytes) -> None:
-    expected, found = load(EVERY_KEY).spec, load(data).spec
+def test_the_order_of_keys_never_changes_a_digest(texts: tuple[str, bytes]) -> None:
+    expected, found = (load(text).spec for text in texts)
     assert found == expected
     digests = [spec_digest(service.task) for service in found.services]
     assert digests == [spec_digest(service.task) for service in expected.services]
@@ -143,8 +148,8 @@ JUNK = st.sampled_from(
 
 @st.composite
 def documents(draw: st.DrawFn) -> Any:
-    """The file with every key, some of its values replaced, some keys removed, renamed or added."""
-    root = parse(EVERY_KEY.encode(), FILE, Problems())
+    """A file with every key, some of its values replaced, some keys removed, renamed or added."""
+    root = parse(draw(st.sampled_from([EVERY_KEY, FURTHER_KEYS])).encode(), FILE, Problems())
     document = plain(root)
     for _ in range(draw(st.integers(1, 3))):
         where = document
@@ -188,3 +193,35 @@ def test_the_readers_and_the_schema_agree(document: Any) -> None:
     assert not seen or problems.codes, f"only the schema refuses: {seen}"
     faults = problems.codes & FAULTS_OF_FORM
     assert not faults or seen, f"only the readers refuse: {faults}"
+
+
+# The long form
+
+
+class LongFormFiles(DictFiles):
+    """Side files that are named by their absolute paths, as the long form does."""
+
+    def read(self, path: str) -> bytes:
+        return super().read(path.removeprefix("/srv/shop/"))
+
+
+def in_long_form(document: StackDocument) -> str:
+    return yaml_text(render(document, "/srv/shop", ENVIRONMENT))
+
+
+@settings(TIMES, max_examples=100)
+@given(documents())
+def test_the_long_form_of_a_file_means_the_same(document: Any) -> None:
+    files = LongFormFiles(SIDE_FILES, directory="/srv/shop")
+    try:
+        written = load_document(as_yaml(document), file=FILE, files=files, environment=ENVIRONMENT)
+        meant = load(as_yaml(document)).spec
+    except SpecErrors:
+        return
+    text = in_long_form(written.document)
+    if "$" in text:
+        return  # the long form is not interpolated again, and doubles no dollar signs
+    again = load_stack(text.encode(), file=FILE, name=None, files=files, environment=ENVIRONMENT)
+    assert again.spec == meant
+    repeated = load_document(text.encode(), file=FILE, files=files, environment=ENVIRONMENT)
+    assert in_long_form(repeated.document) == text

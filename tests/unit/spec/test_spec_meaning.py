@@ -8,12 +8,24 @@ from stackd.spec.digest import blob_digest, spec_digest
 from stackd.spec.stack import (
     ConfigSpec,
     ContainerSpec,
+    CredentialSpec,
+    Dependency,
+    DependencyCondition,
+    Device,
+    EndpointMode,
+    External,
+    ExternalKind,
     FailureAction,
     FileRef,
+    GenericResource,
     Healthcheck,
+    LogDriver,
     Mount,
     MountType,
+    NetworkAttachment,
+    NetworkSpec,
     Placement,
+    Pool,
     Port,
     PublishMode,
     Resources,
@@ -25,11 +37,12 @@ from stackd.spec.stack import (
     ServiceSpec,
     StackSpec,
     TaskSpec,
+    Ulimit,
     UpdateConfig,
     UpdateOrder,
 )
 
-from spec_builders import EVERY_KEY, a_service, load, service_file
+from spec_builders import EVERY_KEY, FURTHER_KEYS, a_service, load, service_file
 
 SITE = blob_digest(b"listen 80;\n")
 
@@ -70,10 +83,10 @@ def test_every_supported_key_has_its_meaning() -> None:
                     ),
                 ),
                 configs=(
-                    FileRef(source="site", target="/etc/site.conf", uid="7", gid="8", mode=0o440, digest=SITE),
-                    FileRef(source="site", target="/site", digest=SITE),
+                    FileRef(source="shop_site", target="/etc/site.conf", uid="7", gid="8", mode=0o440, digest=SITE),
+                    FileRef(source="shop_site", target="/site", digest=SITE),
                 ),
-                secrets=(FileRef(source="password", target="/run/secrets/password"),),
+                secrets=(FileRef(source="shop_password", target="/run/secrets/password"),),
             ),
             limits=Resources(nano_cpus=500_000_000, memory_bytes=64 * 1024**2, pids=100),
             reservations=Resources(nano_cpus=250_000_000, memory_bytes=32 * 1024**2),
@@ -83,6 +96,7 @@ def test_every_supported_key_has_its_meaning() -> None:
                 Port(target=53, published=5353, protocol="udp", mode=PublishMode.HOST),
                 Port(target=80, published=8080),
             ),
+            networks=(NetworkAttachment(network="shop_default", aliases=("web",)),),
         ),
         settings=ServiceSettings(
             replicas=1,
@@ -103,6 +117,7 @@ def test_every_supported_key_has_its_meaning() -> None:
         task=TaskSpec(
             container=ContainerSpec(image="agent"),
             restart=RestartPolicy(condition=RestartCondition.ON_FAILURE, max_attempts=2),
+            networks=(NetworkAttachment(network="shop_default", aliases=("agent",)),),
         ),
         settings=ServiceSettings(mode=ServiceMode.GLOBAL, replicas=0),
     )
@@ -110,15 +125,19 @@ def test_every_supported_key_has_its_meaning() -> None:
     assert loaded.spec == StackSpec(
         name="shop",
         services=(agent, web),
-        configs=(ConfigSpec(name="site", digest=SITE, data=b"listen 80;\n"),),
-        secrets=(SecretSpec(name="password", data=b"hush"),),
+        configs=(ConfigSpec(name="shop_site", digest=SITE, data=b"listen 80;\n"),),
+        secrets=(SecretSpec(name="shop_password", data=b"hush"),),
+        networks=(NetworkSpec(name="shop_default"),),
     )
     assert loaded.warnings == ()
     assert loaded.side_files == ("./password", "app.env", "site.conf")
 
 
 def test_a_service_with_nothing_but_an_image_takes_all_defaults() -> None:
-    assert a_service() == ServiceSpec(name="web", task=TaskSpec(container=ContainerSpec(image="nginx")))
+    task = TaskSpec(
+        container=ContainerSpec(image="nginx"), networks=(NetworkAttachment(network="shop_default", aliases=("web",)),)
+    )
+    assert a_service() == ServiceSpec(name="web", task=task)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +179,7 @@ def test_a_name_without_a_value_takes_it_from_the_environment_or_stays_bare() ->
 def test_numbers_and_truth_values_in_the_environment_are_printed_as_the_official_client_does() -> None:
     settings = "environment: {A: 1.10, B: 0x10, C: true, D: 1e30, E: no, F: 0010, G: 1_000, H: 0.00001, I: .5, J: 1e6}"
     assert a_service(settings).task.container.env == (
-        "A=1.1", "B=16", "C=true", "D=1e+30", "E=no", "F=8", "G=1000", "H=1e-05", "I=0.5", "J=1000000",
+        "A=1.1", "B=16", "C=true", "D=1e+30", "E=no", "F=8", "G=1000", "H=1e-05", "I=0.5", "J=1e+06",
     )  # fmt: skip
 
 
@@ -250,7 +269,7 @@ def test_what_no_service_uses_is_warned_of_and_kept() -> None:
         'no service uses the volume "data"',
         'no service uses the config "site"',
     ]
-    assert [config.name for config in loaded.spec.configs] == ["site"]
+    assert [config.name for config in loaded.spec.configs] == ["shop_site"]
 
 
 # Deploy
@@ -320,3 +339,165 @@ def test_texts_are_taken_as_numbers_and_truth_values_where_those_are_expected() 
 )
 def test_two_spellings_of_one_meaning_have_one_digest(one: str, other: str) -> None:
     assert spec_digest(a_service(one).task) == spec_digest(a_service(other).task)
+
+
+# The further keys
+
+
+def test_every_further_key_has_its_meaning() -> None:
+    loaded = load(FURTHER_KEYS)
+    base, db, web = loaded.spec.services
+    container = web.task.container
+    assert container.cap_add == ("CAP_NET_ADMIN",)
+    assert container.cap_drop == ("ALL",)
+    assert container.devices == (
+        Device(source="/dev/fuse", target="/dev/fuse"),
+        Device(source="/dev/ttyUSB0", target="/dev/modem", permissions="rw"),
+    )
+    assert (container.dns_servers, container.dns_search, container.dns_options) == (
+        ("10.0.0.53",),
+        ("example.com",),
+        ("ndots:2",),
+    )
+    assert container.hosts == ("10.0.0.7 db", "::1 v6")
+    assert container.groups == ("44", "audio")
+    assert container.healthcheck == Healthcheck(test=("CMD", "ok"), start_interval_ns=SECOND)
+    assert (container.init, container.tty, container.stdin_open, container.read_only) == (True, True, True, True)
+    assert (container.oom_score_adj, container.shm_size_bytes, container.privileged) == (100, 128 * 1024**2, True)
+    assert (container.platform, container.pull_policy, container.runtime) == ("linux/arm64", "missing", "runsc")
+    assert container.security_options == ("no-new-privileges:true",)
+    assert container.sysctls == (("net.core.somaxconn", "1024"),)
+    assert container.ulimits == (Ulimit(name="core", soft=0, hard=-1), Ulimit(name="nofile", soft=1024, hard=1024))
+    assert [(mount.type, mount.source, mount.target) for mount in container.mounts] == [
+        (MountType.CLUSTER, "shop_data", "/cluster"),
+        (MountType.VOLUME, "shop_data", "/data"),
+        (MountType.BIND, "/new", "/new"),
+        (MountType.TMPFS, "", "/run"),
+        (MountType.TMPFS, "", "/scratch"),
+        (MountType.BIND, "/srv", "/srv"),
+        (MountType.TMPFS, "", "/tmp"),
+        (MountType.IMAGE, "tools", "/tools"),
+    ]
+    assert [(mount.size_bytes, mount.tmpfs_mode) for mount in container.mounts if mount.type is MountType.TMPFS] == [
+        (64 * 1024**2, 0o1770),
+        (1024**2, 0o1777),
+        (0, 0),
+    ]
+    assert [mount.subpath for mount in container.mounts if mount.target == "/data"] == ["a/b"]
+    assert [(mount.propagation, mount.create_host_path) for mount in container.mounts if mount.type is MountType.BIND] == [
+        ("", True),
+        ("rslave", False),
+    ]
+    assert [(config.source, config.target, config.template) for config in container.configs] == [
+        ("shop_text", "/text", "golang"),
+        ("variable-config", "/variable", ""),
+    ]
+    assert container.secrets == (FileRef(source="theirs", target="/run/secrets/theirs"),)
+    assert web.task.limits == Resources(pids=100)
+    assert web.task.reservations == Resources(generic=(GenericResource(kind="gpu", amount=2),))
+    assert web.task.placement == Placement(spread=("node.labels.zone", "node.labels.rack"), max_per_node=2)
+    assert web.task.networks == (
+        NetworkAttachment(network="host"),
+        NetworkAttachment(network="shop_front", aliases=("web", "www"), driver_options=(("mtu", "1400"),)),
+        NetworkAttachment(network="their-net", aliases=("shop", "web")),
+    )
+    assert web.task.log == LogDriver(name="json-file", options=(("max-file", "3"), ("max-size", "10m")))
+    assert (web.task.executor, web.task.fence, web.settings.drain_start_first) == ("process", True, True)
+    assert web.settings.update.progress_deadline_ns == 60 * MINUTE
+    assert web.settings.endpoint_mode is EndpointMode.DNSRR
+    assert web.settings.depends_on == (
+        Dependency(service="cache", required=False),
+        Dependency(service="db", condition=DependencyCondition.HEALTHY),
+    )
+    assert (base.task.executor, base.task.fence) == ("docker", True)
+    assert (db.task.container.image, db.task.container.stop_grace_ns) == ("postgres", MINUTE)
+    assert (db.settings.mode, db.settings.replicas) == (ServiceMode.REPLICATED_JOB, 4)
+    assert db.task.container.credentials == CredentialSpec(config="shop_text")
+
+
+def test_networks_configs_and_secrets_of_the_top_level_have_their_meaning() -> None:
+    spec = load(FURTHER_KEYS).spec
+    front = NetworkSpec(
+        name="shop_front",
+        driver="overlay",
+        driver_options=(("encrypted", ""),),
+        internal=True,
+        attachable=True,
+        ipv6=True,
+        ipam_driver="default",
+        pools=(Pool(subnet="10.1.0.0/16", gateway="10.1.0.1", ip_range="10.1.4.0/24"),),
+        labels=(("tier", "front"),),
+    )
+    assert spec.networks == (NetworkSpec(name="shop_default"), front)
+    assert spec.externals == (
+        External(kind=ExternalKind.NETWORK, name="their-net"),
+        External(kind=ExternalKind.SECRET, name="theirs"),
+    )
+    assert [(config.name, config.data, config.template) for config in spec.configs] == [
+        ("shop_text", b"listen 80;\n", "golang"),
+        ("variable-config", b"/home/ann", ""),
+    ]
+    assert spec.secrets == (SecretSpec(name="shop_vault", data=b"", driver="vault", driver_options=(("path", "a"),)),)
+
+
+def test_a_network_that_no_service_uses_is_not_made() -> None:
+    loaded = load(service_file("", "networks: {front: {driver: overlay}}"))
+    assert [network.name for network in loaded.spec.networks] == ["shop_default"]
+    assert [warning.message for warning in loaded.warnings] == ['no service uses the network "front"']
+
+
+@pytest.mark.parametrize(
+    ("add", "drop", "added", "dropped"),
+    [
+        ("[net_admin, NET_ADMIN]", "[]", ("CAP_NET_ADMIN",), ()),
+        ("[NET_ADMIN]", "[net_admin, MKNOD]", ("CAP_NET_ADMIN",), ("CAP_MKNOD",)),
+        ("[ALL, NET_ADMIN]", "[ALL]", ("ALL",), ()),
+        ("[NET_ADMIN]", "[all]", ("CAP_NET_ADMIN",), ("ALL",)),
+    ],
+)
+def test_adding_a_capability_wins_over_dropping_it(
+    add: str, drop: str, added: tuple[str, ...], dropped: tuple[str, ...]
+) -> None:
+    container = a_service(f"cap_add: {add}\ncap_drop: {drop}").task.container
+    assert (container.cap_add, container.cap_drop) == (added, dropped)
+
+
+# Warnings
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "hint"),
+    [
+        ("container_name: x", "spec.key.ignored", "named after their service and slot"),
+        ("links: [a]", "spec.key.ignored", "find each other by name"),
+        ("build: {context: ., whatever: 1}", "spec.key.ignored", "as it is in the registry"),
+        ("develop: {watch: []}", "spec.key.ignored", "docker compose watch"),
+        ("networks: {default: {ipv4_address: 10.0.0.7}}", "spec.key.ignored", "chosen by the cluster"),
+        ("deploy: {mode: replicated-job, update_config: {}}", "spec.key.ignored", "remove it"),
+        ("environment: {DB_PASSWORD: hunter22}", "spec.environment.secret", "DB_PASSWORD_FILE"),
+        ("environment: [API_KEY=abcdef]", "spec.environment.secret", "use secrets"),
+        ("deploy: {replicas: 3, update_config: {parallelism: 0}}", "spec.update.outage", "at most 2"),
+        ("ports: ['80:80']\ndeploy: {replicas: 2}", "spec.port.replicas", "free port for each task"),
+        ("ports: ['80:80']\ndeploy: {update_config: {order: start-first}}", "spec.port.one_listener", "stop-first"),
+        ("depends_on: [db]", "spec.dependency.undefined", "define the service"),
+    ],
+)
+def test_what_has_no_effect_or_looks_like_a_mistake_is_warned_of(settings: str, code: str, hint: str) -> None:
+    (warning,) = load(service_file(settings)).warnings
+    assert warning.code == code
+    assert hint in (warning.hint or "")
+    assert warning.position is not None
+
+
+@pytest.mark.parametrize(
+    "environment",
+    ["{DB_PASSWORD: '${HOME}'}", "{DB_PASSWORD: }", "{DB_PASSWORD_FILE: /run/x}", "{TOKEN: /run/secrets/t}", "{PASSWORD: ''}"],
+)
+def test_a_secret_from_elsewhere_is_not_warned_of(environment: str) -> None:
+    assert load(service_file(f"environment: {environment}")).warnings == ()
+
+
+def test_an_external_network_with_settings_is_warned_of() -> None:
+    loaded = load(service_file("networks: [n]", "networks: {n: {external: true, driver: overlay}}"))
+    assert [warning.code for warning in loaded.warnings] == ["spec.key.ignored"]
+    assert loaded.spec.externals == (External(kind=ExternalKind.NETWORK, name="n"),)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from stackd.base.errors import StackdError
 from stackd.spec import ports, shorthand
-from stackd.spec.mounts import short_mount
-from stackd.spec.stack import Port
+from stackd.spec.document import PortDocument
+from stackd.spec.mounts import mount_target, short_mount
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,8 @@ def test_a_size_is_in_powers_of_1024(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "nanos"), [("1", 10**9), ("0.5", 5 * 10**8), (".25", 25 * 10**7), ("0.000000001", 1), ("2.", 2 * 10**9)]
+    ("text", "nanos"),
+    [("1", 10**9), ("0.5", 5 * 10**8), (".25", 25 * 10**7), ("0.000000001", 1), ("2.", 2 * 10**9), ("1/2", 5 * 10**8)],
 )
 def test_cpus_are_exact(text: str, nanos: int) -> None:
     assert shorthand.nano_cpus(text) == nanos
@@ -55,22 +56,26 @@ def test_a_command_is_split_as_the_official_client_does(text: str, words: tuple[
     assert shorthand.command(text) == words
 
 
+def a_port(target: int, published: int = 0, protocol: str = "tcp", host_ip: str = "") -> PortDocument:
+    return PortDocument(mode="ingress", target=target, published=published, protocol=protocol, host_ip=host_ip)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("80", [Port(target=80)]),
-        ("8080:80", [Port(target=80, published=8080)]),
-        ("53:53/UDP", [Port(target=53, published=53, protocol="udp")]),
-        ("127.0.0.1:8080:80", [Port(target=80, published=8080, host_ip="127.0.0.1")]),
-        ("127.0.0.1::80", [Port(target=80, host_ip="127.0.0.1")]),
-        ("[::1]:8080:80", [Port(target=80, published=8080, host_ip="::1")]),
-        ("0.0.0.0:8080:80", [Port(target=80, published=8080)]),
-        ("80-81", [Port(target=80), Port(target=81)]),
-        ("9000-9001:80-81", [Port(target=80, published=9000), Port(target=81, published=9001)]),
-        ("9000-9001:80", [Port(target=80, published=9000), Port(target=80, published=9001)]),
+        ("80", [a_port(80)]),
+        ("8080:80", [a_port(80, 8080)]),
+        ("53:53/UDP", [a_port(53, 53, "udp")]),
+        ("127.0.0.1:8080:80", [a_port(80, 8080, host_ip="127.0.0.1")]),
+        ("127.0.0.1::80", [a_port(80, host_ip="127.0.0.1")]),
+        ("[::1]:8080:80", [a_port(80, 8080, host_ip="::1")]),
+        ("0.0.0.0:8080:80", [a_port(80, 8080)]),
+        ("80-81", [a_port(80), a_port(81)]),
+        ("9000-9001:80-81", [a_port(80, 9000), a_port(81, 9001)]),
+        ("9000-9001:80", [a_port(80, 9000), a_port(80, 9001)]),
     ],
 )
-def test_a_short_port_is_one_port_or_a_range(text: str, expected: list[Port]) -> None:
+def test_a_short_port_is_one_port_or_a_range(text: str, expected: list[PortDocument]) -> None:
     assert list(ports.ports(text)) == expected
 
 
@@ -90,7 +95,7 @@ def test_image_references_are_recognised(text: str) -> None:
     [
         (shorthand.duration, ["", "10", "s", "-1s", "1 s", "1d", "1h 30m", "1e3s", "99999999999h", "1" * 60 + "s", "٣s"]),
         (shorthand.byte_size, ["", "M", "-1", "1X", "1.M", "1..5M", "99999999P", "1" * 60, "1MM", "٣M"]),
-        (shorthand.nano_cpus, ["", ".", "-1", "1/2", "1e2", "0.0000000001", "1" * 60, "half", "٣"]),
+        (shorthand.nano_cpus, ["", ".", "-1", "1/0", "1e2", "0.0000000001", "1" * 60, "half", "٣"]),
         (shorthand.command, ["'", '"a', "a\\", "'a\"", '"\\']),
         (ports.ports, ["", ":", "a", "0", "65536", "80:", "81-80", "80:90-91", "1.2.3:80:80", "80/x", "80:80:80:80"]),
         (shorthand.image, ["", "A", "a b", "a:", ":a", "a@", "a@sha256:12", "a//b", "/a", "a/", "-a", "a" * 600]),
@@ -98,8 +103,9 @@ def test_image_references_are_recognised(text: str) -> None:
         (shorthand.stack_name, ["", "A", "-a", "_a", "a b", "a.b", "a" * 64, "ä"]),
         (shorthand.service_name, ["", "-a", "a-", "a.b", "a b", "ä"]),
         (shorthand.object_name, ["", "-a", "a/b", "a b"]),
-        (shorthand.hostname, ["", "-a", "a_b", "a" * 64, "{{.Node.Hostname}}"]),
-        (short_mount, ["", "a", "a:b", ":/a", "a:/a:b:c", "/a:/b:ro,rw", "a b:/c", "\\\\x:/a"]),
+        (shorthand.hostname, ["", "-a", "a b", "a" * 64]),
+        (short_mount, ["", ":/a", "a1:", "aa:bb:cc:dd", "a:b:c:d:e:f:g:h"]),
+        (mount_target, ["", "a", "a:b", "/", "/..", "C:\\a", "\\\\x"]),
     ],
 )  # fmt: skip
 def test_everything_else_is_refused_with_a_sentence(parse: Callable[[str], object], texts: list[str]) -> None:
@@ -114,7 +120,7 @@ def test_everything_else_is_refused_with_a_sentence(parse: Callable[[str], objec
     "parse",
     [
         shorthand.duration, shorthand.byte_size, shorthand.nano_cpus, shorthand.image, shorthand.stack_name, ports.ports,
-        shorthand.service_name, shorthand.object_name, shorthand.hostname, shorthand.signal, shorthand.restart, short_mount,
+        shorthand.service_name, shorthand.object_name, shorthand.hostname, shorthand.signal, shorthand.restart, mount_target,
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("text", ["a" * 60_000 + "!", "1" * 60_000 + "!", "a-" * 30_000 + "!", "1.1." * 15_000, "a:" * 30_000])
