@@ -14,7 +14,17 @@ import msgspec
 
 from stackd.api import codec, control
 from stackd.api.control import Empty, Failure
-from stackd.api.views import EventView, LogLineView, PlanView, ServiceView, StatusView
+from stackd.api.views import (
+    ClusterView,
+    ConfigView,
+    EventView,
+    LogLineView,
+    NetworkView,
+    PlanView,
+    SecretView,
+    ServiceView,
+    StatusView,
+)
 from stackd.base.errors import StackdError, Unavailable
 
 CALL_SECONDS = 60.0
@@ -128,6 +138,33 @@ class Client:
 
     def nodes(self) -> control.Nodes:
         return self._call("Nodes", Empty(), control.Nodes)
+
+    def update_cluster(self, request: control.ClusterRequest) -> ClusterView:
+        return self._call("UpdateCluster", request, ClusterView)
+
+    def networks(self) -> control.Networks:
+        return self._call("Networks", Empty(), control.Networks)
+
+    def configs(self) -> control.Configs:
+        return self._call("Configs", Empty(), control.Configs)
+
+    def secrets(self) -> control.Secrets:
+        return self._call("Secrets", Empty(), control.Secrets)
+
+    def inspect_config(self, request: control.NameRequest) -> control.ConfigDetail:
+        return self._call("InspectConfig", request, control.ConfigDetail)
+
+    def create_network(self, request: control.NetworkRequest) -> NetworkView:
+        return self._call("CreateNetwork", request, NetworkView)
+
+    def create_config(self, request: control.FileRequest) -> ConfigView:
+        return self._call("CreateConfig", request, ConfigView)
+
+    def create_secret(self, request: control.FileRequest) -> SecretView:
+        return self._call("CreateSecret", request, SecretView)
+
+    def remove_object(self, request: control.RemoveRequest) -> None:
+        self._call("RemoveObject", request, Empty)
 
     def logs(self, request: control.LogsRequest) -> Incoming[LogLineView]:
         return self._stream("Logs", request, LogLineView)

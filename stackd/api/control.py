@@ -13,10 +13,14 @@ from typing import Any, Protocol
 import msgspec
 
 from stackd.api.views import (
+    ClusterView,
+    ConfigView,
     EventView,
     LogLineView,
+    NetworkView,
     NodeView,
     PlanView,
+    SecretView,
     ServiceView,
     StackView,
     StatusView,
@@ -24,7 +28,7 @@ from stackd.api.views import (
 )
 from stackd.base.records import Record
 from stackd.engine.model import Principal
-from stackd.spec.stack import StackSpec
+from stackd.spec.stack import ExternalKind, NetworkSpec, StackSpec
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +110,58 @@ class Tasks(Message, frozen=True, kw_only=True):
 
 class Nodes(Message, frozen=True, kw_only=True):
     items: tuple[NodeView, ...]
+
+
+class ClusterRequest(Message, frozen=True, kw_only=True):
+    """Change the cluster's settings; None leaves one as it is."""
+
+    history: int | None = None
+    rebalance: int | None = None
+
+
+class Networks(Message, frozen=True, kw_only=True):
+    items: tuple[NetworkView, ...]
+
+
+class Configs(Message, frozen=True, kw_only=True):
+    items: tuple[ConfigView, ...]
+
+
+class ConfigDetail(Message, frozen=True, kw_only=True):
+    """A config with its content."""
+
+    config: ConfigView
+    data: bytes
+
+
+class Secrets(Message, frozen=True, kw_only=True):
+    items: tuple[SecretView, ...]
+
+
+class NetworkRequest(Message, frozen=True, kw_only=True):
+    """Make a network."""
+
+    spec: NetworkSpec
+
+
+class FileRequest(Message, frozen=True, kw_only=True):
+    """Make a config or secret with this content. Its repr never shows it."""
+
+    name: str
+    data: bytes
+    labels: dict[str, str] = {}
+    template: str = ""
+
+    def __repr__(self) -> str:
+        return f"FileRequest(name={self.name!r}, data=<{len(self.data)} bytes>)"
+
+
+class RemoveRequest(Message, frozen=True, kw_only=True):
+    """Remove a network, config or secret that nothing uses."""
+
+    kind: ExternalKind
+    name: str
+    override: bool = False
 
 
 class NameRequest(Message, frozen=True, kw_only=True):
@@ -210,6 +266,15 @@ METHODS = (
     Method("RemoveService", NameRequest, Empty),
     Method("RemoveStack", NameRequest, Empty),
     Method("Nodes", Empty, Nodes),
+    Method("UpdateCluster", ClusterRequest, ClusterView),
+    Method("Networks", Empty, Networks),
+    Method("Configs", Empty, Configs),
+    Method("Secrets", Empty, Secrets),
+    Method("InspectConfig", NameRequest, ConfigDetail),
+    Method("CreateNetwork", NetworkRequest, NetworkView),
+    Method("CreateConfig", FileRequest, ConfigView),
+    Method("CreateSecret", FileRequest, SecretView),
+    Method("RemoveObject", RemoveRequest, Empty),
     Method("Logs", LogsRequest, LogLineView, stream=True),
     Method("Down", DownRequest, DownProgress, stream=True, local=True),
 )
@@ -235,5 +300,14 @@ class ControlHandler(Protocol):
     async def remove_service(self, request: NameRequest, caller: Caller) -> Empty: ...
     async def remove_stack(self, request: NameRequest, caller: Caller) -> Empty: ...
     async def nodes(self, request: Empty, caller: Caller) -> Nodes: ...
+    async def update_cluster(self, request: ClusterRequest, caller: Caller) -> ClusterView: ...
+    async def networks(self, request: Empty, caller: Caller) -> Networks: ...
+    async def configs(self, request: Empty, caller: Caller) -> Configs: ...
+    async def secrets(self, request: Empty, caller: Caller) -> Secrets: ...
+    async def inspect_config(self, request: NameRequest, caller: Caller) -> ConfigDetail: ...
+    async def create_network(self, request: NetworkRequest, caller: Caller) -> NetworkView: ...
+    async def create_config(self, request: FileRequest, caller: Caller) -> ConfigView: ...
+    async def create_secret(self, request: FileRequest, caller: Caller) -> SecretView: ...
+    async def remove_object(self, request: RemoveRequest, caller: Caller) -> Empty: ...
     def logs(self, request: LogsRequest, caller: Caller) -> AsyncIterator[LogLineView]: ...
     def down(self, request: DownRequest, caller: Caller) -> AsyncIterator[DownProgress]: ...

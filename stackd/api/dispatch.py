@@ -1,22 +1,24 @@
 """What dispatcher and agent say to each other.
 
 The agent opens with `Hello`; the dispatcher answers with one complete `Assignments` (sequence 1), then numbered
-increments, each of which applies to the one before. The agent sends `TaskReports` and `Heartbeat`s. Tasks that are not
-in a complete set are to be removed from the node. Secrets travel opened and stay in the agent's memory.
+increments, each of which applies to the one before. The agent sends `TaskReports` and `Heartbeat`s; the latter are answered
+with a `Renewal`. Tasks that are not in a complete set are to be removed from the node. Secrets travel opened and stay in the
+agent's memory.
 """
 
 from __future__ import annotations
 
 from stackd.base.ids import BlobDigest, NodeId, RevisionId, ServiceId, SpecDigest, TaskId
-from stackd.base.records import Record
+from stackd.base.records import Pairs, Record
 from stackd.base.time import Duration
 from stackd.engine.model import NodeDescription, TaskStatus
 from stackd.engine.taskstate import TaskState
-from stackd.spec.stack import TaskSpec
+from stackd.spec.stack import GenericResource, NetworkSpec, TaskSpec
 
 
 class Assignment(Record):
-    """A task as its node sees it. `status` is the manager's last knowledge: an agent that knows better keeps its own."""
+    """A task as its node sees it. `status` is the manager's last knowledge: an agent that knows better keeps its own.
+    `service_labels` are for templates; `generic` are the generic resources that the task was given on its node."""
 
     id: TaskId
     service_id: ServiceId
@@ -28,6 +30,8 @@ class Assignment(Record):
     desired: TaskState
     status: TaskStatus
     revision: RevisionId = RevisionId("")
+    service_labels: Pairs = ()
+    generic: tuple[GenericResource, ...] = ()
 
     @property
     def name(self) -> str:
@@ -62,14 +66,16 @@ class TaskReports(Record, tag="reports"):
 
 
 class Heartbeat(Record, tag="heartbeat"):
-    """Also carries the node's description when it has changed."""
+    """Also carries the node's description when it has changed. The manager answers with its `number`."""
 
     description: NodeDescription | None = None
+    number: int = 0
 
 
 class Assignments(Record, tag="assignments"):
-    """`complete`: all there is; else changes on top of the message before. `specs` and `files` are sent once, ahead of
-    the first task that needs them; `dropped` names contents that no task on the node needs any more."""
+    """`complete`: all there is; else changes on top of the message before. `specs`, `files` and `networks` are sent once,
+    ahead of the first task that needs them; `dropped` and `dropped_networks` name those that no task on the node needs any
+    more."""
 
     sequence: int
     complete: bool
@@ -78,13 +84,23 @@ class Assignments(Record, tag="assignments"):
     specs: tuple[SpecContent, ...] = ()
     files: tuple[FileContent, ...] = ()
     dropped: tuple[str, ...] = ()
+    networks: tuple[NetworkSpec, ...] = ()
+    dropped_networks: tuple[str, ...] = ()
 
 
 class Welcome(Record, tag="welcome"):
-    """The session is open; heartbeats are expected at this period."""
+    """The session is open; heartbeats are expected at this period. An agent that has not been heard for `lease_ns`, by its
+    own clock, stops the tasks that are to be fenced (0: never)."""
 
     session: str
     heartbeat_ns: Duration
+    lease_ns: Duration = Duration(0)
+
+
+class Renewal(Record, tag="renewal"):
+    """The heartbeat with this number has arrived. An agent's lease runs from when it sent the last one that was answered."""
+
+    number: int
 
 
 class Goodbye(Record, tag="goodbye"):
@@ -123,4 +139,4 @@ class LogChunk(Record, tag="log-chunk"):
 
 
 FromAgent = Hello | TaskReports | Heartbeat | LogChunk
-FromManager = Welcome | Assignments | Goodbye | LogRequest
+FromManager = Welcome | Assignments | Goodbye | LogRequest | Renewal

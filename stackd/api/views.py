@@ -63,7 +63,9 @@ class PortView(View, frozen=True, kw_only=True):
 
 
 class ServiceView(View, frozen=True, kw_only=True):
-    """A service. `running` counts tasks that run the current or an older spec, `updated` those that run the current one."""
+    """A service. `running` counts tasks that run the current or an older spec, `updated` those that run the current one.
+    Of a job `replicas` is how many runs have to complete, `completed` how many have; `iteration` counts how often the job as a
+    whole was started (0: the service is no job)."""
 
     id: str
     name: str
@@ -86,6 +88,8 @@ class ServiceView(View, frozen=True, kw_only=True):
     revision: str
     created_at: str | None
     updated_at: str | None
+    completed: int = 0
+    iteration: int = 0
 
 
 class StackView(View, frozen=True, kw_only=True):
@@ -118,6 +122,77 @@ class NodeView(View, frozen=True, kw_only=True):
     labels: dict[str, str]
     tasks: int
     message: str
+
+
+class ClusterView(View, frozen=True, kw_only=True):
+    """The cluster's settings. `rebalance_tasks` are moved at a time when a node joins or comes back; 0 is off. Networks without
+    subnets of their own get /`subnet_bits` out of `address_pools`."""
+
+    id: str
+    history_limit: int
+    rebalance_tasks: int
+    address_pools: tuple[str, ...]
+    subnet_bits: int
+
+
+class SubnetView(View, frozen=True, kw_only=True):
+    subnet: str
+    gateway: str
+    ip_range: str
+
+
+class NetworkView(View, frozen=True, kw_only=True):
+    """A network. `state` is ready | waiting (for a subnet; `message` says why) | removing (once nothing uses it).
+    `addresses` of `capacity` are in use; both are 0 where stackd doesn't give them out. `services` are those attached."""
+
+    id: str
+    name: str
+    stack: str
+    driver: str
+    state: str
+    message: str
+    subnets: tuple[SubnetView, ...]
+    vxlan_id: int
+    internal: bool
+    attachable: bool
+    ipv6: bool
+    addresses: int
+    capacity: int
+    services: tuple[str, ...]
+    labels: dict[str, str]
+    driver_options: dict[str, str]
+    created_at: str | None
+
+
+class ConfigView(View, frozen=True, kw_only=True):
+    """A config without its content. `state` is ready | removing; `services` are those that use it."""
+
+    id: str
+    name: str
+    stack: str
+    state: str
+    digest: str
+    size_bytes: int
+    template: str
+    services: tuple[str, ...]
+    labels: dict[str, str]
+    created_at: str | None
+    updated_at: str | None
+
+
+class SecretView(View, frozen=True, kw_only=True):
+    """A secret; its content is never shown, nor its size."""
+
+    id: str
+    name: str
+    stack: str
+    state: str
+    template: str
+    driver: str
+    services: tuple[str, ...]
+    labels: dict[str, str]
+    created_at: str | None
+    updated_at: str | None
 
 
 class SourceView(View, frozen=True, kw_only=True):

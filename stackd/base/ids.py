@@ -13,6 +13,7 @@ TaskId = NewType("TaskId", str)
 SpecDigest = NewType("SpecDigest", str)
 BlobDigest = NewType("BlobDigest", str)
 RevisionId = NewType("RevisionId", str)
+NetworkId = NewType("NetworkId", str)
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _LENGTH = 25

@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from stackd.base.ids import NodeId
+from stackd.engine.check_allocation import check_allocation, check_placements
+from stackd.engine.check_services import check_services
 from stackd.engine.ledger import UNUSED, Usage, charge_of
 from stackd.engine.model import Availability, NodeState, Service, Task
-from stackd.engine.orchestrate.slots import is_live, slots_of, why_leaving
+from stackd.engine.orchestrate.move import is_mover
+from stackd.engine.orchestrate.slots import Wanted, is_live, slots_of, takes_tasks, why_leaving
 from stackd.engine.rollout import ACTIVE, config_of
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
@@ -26,6 +29,7 @@ def check_state(view: View) -> list[str]:
         *_check_slots(view),
         *_check_listeners(view),
         *_check_ledger(view),
+        *check_allocation(view),
     ]
 
 
@@ -53,7 +57,8 @@ def _check_slots(view: View) -> Iterator[str]:
             free = [task for task in slot.live if not slot.is_held(task) and task.desired is not TaskState.READY]
             rollout = view.rollouts.get(service.id)
             order = config_of(service, rollout).order
-            surge = 2 if order is UpdateOrder.START_FIRST or rollout is not None else 1
+            moves = any(is_mover(task) for task in slot.live)
+            surge = 2 if order is UpdateOrder.START_FIRST or rollout is not None or moves else 1
             if len(free) > surge:
                 yield f"slot {key} of {service.name} has {len(free)} tasks that should run"
 
@@ -90,6 +95,8 @@ def check_transition(old: View, new: View) -> list[str]:
         *_check_monotonic(old, new),
         *_check_assignments(old, new),
         *_check_floor(old, new),
+        *check_placements(old, new),
+        *check_services(old, new),
     ]
 
 
@@ -162,10 +169,14 @@ def _was_replaced(old: View, new: View, task: Task) -> bool:
 
 
 def _slots_in_transition(view: View, service: Service) -> int:
-    """Slots whose new task has been let go by the updater and doesn't run yet."""
+    """Slots whose new task has been let go by the updater and doesn't run yet. What was begun by an update that was overtaken
+    is on its way only once it has been started; a slot whose node takes no more tasks is no longer the updater's."""
     moving: set[tuple[int, NodeId]] = set()
+    wanted = Wanted(view, service)
     for key, slot in slots_of(view, service).items():
-        for task in slot.live:
-            if task.replaces and not slot.is_held(task) and view.status_of(task.id).state < TaskState.RUNNING:
+        for task in slot.live if takes_tasks(view, service, wanted.spec, key) else ():
+            state = view.status_of(task.id).state
+            let_go = task.replaces and not slot.is_held(task) and state < TaskState.RUNNING
+            if let_go and (wanted.is_clean(task) or state >= TaskState.STARTING):
                 moving.add(key)
     return len(moving)

@@ -169,6 +169,13 @@ class Draft(View):
                 return
             yield item
 
+    def grow(self, size: int) -> bool:
+        """Count `size` more bytes of a record that is written anyway; False, and nothing counted, if there is no room."""
+        if self._size + size > BYTES_MAX:
+            return False
+        self._size += size
+        return True
+
     def is_new(self, task: Task) -> bool:
         """Whether the task is written by this decision anyway."""
         return task.id in self._overlay("tasks").changes
@@ -176,6 +183,10 @@ class Draft(View):
     def changed_tasks(self) -> set[str]:
         """The keys of tasks that this decision writes itself or their status."""
         return self._overlay("tasks").changes.keys() | self._overlay("statuses").changes.keys()
+
+    def changed_endpoints(self) -> set[str]:
+        """The services whose endpoint this decision writes."""
+        return set(self._overlay("endpoints").changes)
 
     # Undoing and finishing.
 

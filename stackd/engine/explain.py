@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from stackd.base.ids import NodeId
+from stackd.engine.dirty import Scope, SlotKey
 from stackd.engine.model import Rollout, RolloutState, Service, Task
+from stackd.engine.orchestrate.dependencies import waits_for
+from stackd.engine.orchestrate.runs import runs_of, wanted_completions
 from stackd.engine.orchestrate.slots import (
     Slot,
-    SlotKey,
     Wanted,
     is_finished,
     is_live,
@@ -46,8 +48,8 @@ class ServiceHealth(NamedTuple):
     message: str
 
 
-def service_health(view: View, service: Service) -> ServiceHealth:
-    """The health of a service, and the first reason why it isn't converged."""
+def service_health(view: View, service: Service, scope: Scope = None) -> ServiceHealth:
+    """The health of a service, and the first reason why it isn't converged; with a `scope`, as far as those slots go."""
     if service.frozen:
         return ServiceHealth(FAILED, False, f"frozen: {service.frozen}")
     if service.removing:
@@ -58,7 +60,7 @@ def service_health(view: View, service: Service) -> ServiceHealth:
     rollout = view.rollouts.get(service.id)
     if rollout is not None and rollout.state in _STOPPED_ROLLOUTS:
         return ServiceHealth(FAILED, False, rollout.message)
-    troubles = _troubles(view, service)
+    troubles = _job_troubles(view, service) if service.iteration else _troubles(view, service, scope)
     worst = next((trouble for trouble in (*troubles, *_open_rollout(rollout)) if trouble.health == FAILED), None)
     worst = worst or next((trouble for trouble in troubles if trouble.health == DEGRADED), None)
     worst = worst or next(iter((*_open_rollout(rollout), *troubles)), None)
@@ -71,14 +73,42 @@ def _open_rollout(rollout: Rollout | None) -> list[ServiceHealth]:
     return [ServiceHealth(PROGRESSING, False, rollout.message)]
 
 
-def _troubles(view: View, service: Service) -> list[ServiceHealth]:
+def _job_troubles(view: View, service: Service) -> list[ServiceHealth]:
+    """What keeps a job from being completed, and how far it has come."""
+    runs = runs_of(view, service)
+    done, wanted = len(runs.completed), wanted_completions(view, service)
+    troubles = [_trouble_of_given_up(view, service, slot.latest) for slot in runs.given_up.values()]
+    failures = [failed for slot in runs.active.values() if (failed := _last_failure(view, slot)) is not None]
+    troubles += [_degraded_by(view, service, failed) for failed in failures]
+    if why := waits_for(view, service):
+        troubles.append(ServiceHealth(PROGRESSING, False, why))
+    if done < wanted:
+        troubles.append(ServiceHealth(PROGRESSING, False, f"{done} of {wanted} runs have completed"))
+    return troubles
+
+
+def _trouble_of_given_up(view: View, service: Service, task: Task) -> ServiceHealth:
+    status = view.status_of(task.id)
+    words = f"{task_name(service, task)} {status.state.word} and is not restarted: {status.error or status.message}"
+    return ServiceHealth(FAILED, False, words)
+
+
+def _degraded_by(view: View, service: Service, failed: Task) -> ServiceHealth:
+    status = view.status_of(failed.id)
+    words = f"{task_name(service, failed)} {status.state.word}: {status.error or status.message}"
+    return ServiceHealth(DEGRADED, False, words)
+
+
+def _troubles(view: View, service: Service, scope: Scope) -> list[ServiceHealth]:
     """Everything that keeps the service from being converged, slot by slot."""
-    slots = slots_of(view, service)
+    slots = slots_of(view, service, scope)
     wanted = Wanted(view, service)
     filled = [slot for slot in slots.values() if slot.live or _counts_as_done(view, service, wanted, slot)]
     troubles = [trouble for slot in filled if (trouble := _trouble_in(view, service, wanted, slot)) is not None]
-    missing, surplus = _difference(view, service, wanted, {slot.key for slot in filled})
-    if missing:
+    missing, surplus = _difference(view, service, wanted, {slot.key for slot in filled}) if scope is None else (0, 0)
+    if missing and (why := waits_for(view, service)):
+        troubles.append(ServiceHealth(PROGRESSING, False, why))
+    elif missing:
         troubles.append(ServiceHealth(PROGRESSING, False, f"{missing} tasks are still to be created"))
     if surplus:
         troubles.append(ServiceHealth(PROGRESSING, False, f"{surplus} tasks are still to be removed"))
@@ -124,10 +154,7 @@ def _trouble_in(view: View, service: Service, wanted: Wanted, slot: Slot) -> Ser
         return ServiceHealth(PROGRESSING, False, f"{task_name(service, running[0])} has taken over, the old one is still there")
     failed = _last_failure(view, slot)
     if failed is not None and not any(_runs(view, task) and wanted.is_clean(task) for task in live):
-        status = view.status_of(failed.id)
-        return ServiceHealth(
-            DEGRADED, False, f"{task_name(service, failed)} {status.state.word}: {status.error or status.message}"
-        )
+        return _degraded_by(view, service, failed)
     task = clean[0] if clean else live[0]
     health = DEGRADED if view.status_of(task.id).reason else PROGRESSING
     return ServiceHealth(health, False, f"{task_name(service, task)}: {explain_task(view, task)}")
@@ -139,8 +166,7 @@ def _trouble_of_finished(view: View, service: Service, wanted: Wanted, task: Tas
         return ServiceHealth(PROGRESSING, False, f"{task_name(service, task)} is to be replaced")
     if status.state is TaskState.COMPLETE:
         return None
-    words = f"{task_name(service, task)} {status.state.word} and is not restarted: {status.error or status.message}"
-    return ServiceHealth(FAILED, False, words)
+    return _trouble_of_given_up(view, service, task)
 
 
 def _runs(view: View, task: Task) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 
 from stackd.base.ids import ServiceId, TaskId
 from stackd.base.records import encode
-from stackd.base.time import HOUR, MILLISECOND, Duration, Instant, after
+from stackd.base.time import HOUR, MILLISECOND, SECOND, Duration, Instant, after
 from stackd.engine.inputs import Input, Reply, ReportTasks, Wake
 from stackd.engine.model import NodeState, Task, TaskStatus
 from stackd.engine.rollout import ACTIVE
@@ -27,9 +27,12 @@ from stackd.engine.taskstate import Step, TaskState, is_terminal, next_step
 EVENTS_MAX = 50_000
 """Steps of the engine after which a forecast gives up: a plan must end, whatever the stack file says."""
 
-LOOKS_MAX = 2_000_000
-"""Task records looked at after which it gives up as well: a step looks at all tasks of the services it is about, so a rolling
-update costs the square of its tasks. About a minute's work."""
+LOOKS_MAX = 20_000_000
+"""Task records looked at after which it gives up as well: a step looks at all tasks of the jobs it is about, so a job costs the
+square of its runs. About a minute's work, as are the steps above."""
+
+LOOKS_PER_REPORT = 20
+"""Task records looked at for a report of a service that is no job: those of its slot and of what else is in flux."""
 
 HORIZON = Duration(24 * HOUR)
 """How far ahead a forecast looks."""
@@ -37,15 +40,17 @@ HORIZON = Duration(24 * HOUR)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long a node takes for one operation; images are taken to be there already."""
+    """How long a node takes for one operation; images are taken to be there already. `run_ns` is how long a run of a job takes
+    until it completes, which nobody can know."""
 
     prepare_ns: Duration = Duration(300 * MILLISECOND)
     start_ns: Duration = Duration(400 * MILLISECOND)
     stop_ns: Duration = Duration(300 * MILLISECOND)
+    run_ns: Duration = Duration(5 * SECOND)
 
     def of(self, operation: Step) -> Duration:
         """The time of one operation; what isn't named above takes none."""
-        taken = {Step.PREPARE: self.prepare_ns, Step.START: self.start_ns, Step.STOP: self.stop_ns}
+        taken = {Step.PREPARE: self.prepare_ns, Step.START: self.start_ns, Step.STOP: self.stop_ns, Step.WAIT: self.run_ns}
         return taken.get(operation, Duration(0))
 
 
@@ -95,8 +100,9 @@ _LEADS_TO = {
     Step.PREPARE: TaskState.READY,
     Step.START: TaskState.RUNNING,
     Step.STOP: TaskState.SHUTDOWN,
+    Step.WAIT: TaskState.COMPLETE,
 }
-"""Where each operation of an agent leads."""
+"""Where each operation of an agent leads. Only runs of jobs are waited for: everything else runs on."""
 
 
 class _Run:
@@ -148,8 +154,12 @@ class _Run:
             elif self._expected.get(event.id) is event and (task := self._store.view.tasks.get(event.id)) is not None:
                 inputs.append(ReportTasks(node_id=task.node_id, statuses=(event,)))
                 services.add(task.service_id)
-        self._looks += sum(self._records[service] for service in services)
+        self._looks += sum(self._looks_at(service) for service in services)
         return inputs
+
+    def _looks_at(self, service_id: ServiceId) -> int:
+        service = self._store.view.services.get(service_id)
+        return self._records[service_id] if service is not None and service.iteration else LOOKS_PER_REPORT
 
     def _decide(self, inputs: Sequence[Input], now: Instant) -> tuple[Reply, ...]:
         decision = step(self._store.view, inputs, now, self._entropy)
@@ -157,7 +167,7 @@ class _Run:
         if decision.transaction is not None:
             self._apply(decision.transaction, now)
         for at, service in decision.wakeups:
-            self._push(at, Wake(services=(service,)))
+            self._push(at, Wake(services=(service,), whole=False))
         if decision.more:
             self._push(now, Wake(services=decision.more))
         return decision.replies
@@ -196,7 +206,8 @@ class _Run:
         status, node = view.status_of(task.id), view.node_statuses.get(task.node_id)
         operation = next_step(status.state, task.desired)
         answers = node is not None and node.state is NodeState.READY
-        if not answers or status.state < TaskState.ASSIGNED or operation not in _LEADS_TO:
+        runs_on = operation is Step.WAIT and not task.iteration
+        if not answers or status.state < TaskState.ASSIGNED or operation not in _LEADS_TO or runs_on:
             self._expected.pop(task.id, None)
             return
         state, expected = _LEADS_TO[operation], self._expected.get(task.id)
@@ -209,6 +220,7 @@ def _under_way(view: View) -> Iterator[ServiceId]:
     """The services that wait for a deadline: looked at, they name it again."""
     yield from (rollout.service_id for rollout in view.rollouts.values() if rollout.state in ACTIVE)
     yield from {task.service_id: None for task in view.succeeding_tasks()}
+    yield from (service.id for service in view.services.values() if service.settings.depends_on)
 
 
 def _noticed(before: View, transaction: Transaction) -> Iterator[tuple[Task, str]]:

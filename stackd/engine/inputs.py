@@ -6,8 +6,8 @@ conflict are answered with a `Rejected` and change nothing. Inputs are not store
 
 from __future__ import annotations
 
-from stackd.base.ids import NodeId, RevisionId, ServiceId, SpecDigest
-from stackd.base.records import Record
+from stackd.base.ids import BlobDigest, NodeId, RevisionId, ServiceId, SpecDigest
+from stackd.base.records import Pairs, Record
 from stackd.engine.model import (
     Availability,
     Blob,
@@ -20,7 +20,7 @@ from stackd.engine.model import (
     SpecRow,
     TaskStatus,
 )
-from stackd.spec.stack import ServiceSettings
+from stackd.spec.stack import External, ExternalKind, NetworkSpec, ServiceSettings
 
 
 class ServiceManifest(Record):
@@ -31,12 +31,28 @@ class ServiceManifest(Record):
     settings: ServiceSettings
 
 
+class FileManifest(Record):
+    """A config or secret by name; its content was staged before. `digest` is "" for a secret that a driver provides."""
+
+    name: str
+    digest: BlobDigest
+    labels: Pairs = ()
+    template: str = ""
+    driver: str = ""
+    driver_options: Pairs = ()
+
+
 class StackManifest(Record):
-    """One stack to deploy: small, because specs and contents were staged in earlier entries."""
+    """One stack to deploy: small, because specs and contents were staged in earlier entries. `externals` are what it uses
+    and has not itself; references to external configs and secrets in its specs have no digest yet."""
 
     name: str
     owner: Owner
     services: tuple[ServiceManifest, ...]
+    networks: tuple[NetworkSpec, ...] = ()
+    configs: tuple[FileManifest, ...] = ()
+    secrets: tuple[FileManifest, ...] = ()
+    externals: tuple[External, ...] = ()
 
 
 class StageContent(Record):
@@ -50,7 +66,7 @@ class DeployRevision(Record):
     """Flip to a whole revision, over all its stacks, or change nothing.
 
     `prune` names stacks to remove because the source no longer has them. `adopt` allows taking over stacks of another
-    owner. `principal` is who asked."""
+    owner. `principal` is who asked. `base_version` is that of the state it was planned on (`written`), 0 any."""
 
     label: str
     source: str
@@ -60,6 +76,7 @@ class DeployRevision(Record):
     adopt: bool = False
     author: str = ""
     subject: str = ""
+    base_version: int = 0
 
 
 class ScaleService(Record):
@@ -108,6 +125,38 @@ class RemoveStack(Record):
     override: bool = False
 
 
+class UpdateCluster(Record):
+    """Change settings of the cluster; None leaves one as it is."""
+
+    principal: Principal
+    history_limit: int | None = None
+    rebalance_tasks: int | None = None
+
+
+class CreateNetwork(Record):
+    """Make a network by hand."""
+
+    spec: NetworkSpec
+    principal: Principal
+
+
+class CreateFile(Record):
+    """Make a config or secret by hand; its content was staged before."""
+
+    kind: ExternalKind
+    file: FileManifest
+    principal: Principal
+
+
+class RemoveObject(Record):
+    """Remove a network, config or secret that nothing uses."""
+
+    kind: ExternalKind
+    name: str
+    principal: Principal
+    override: bool = False
+
+
 class PutSource(Record):
     source: Source
     principal: Principal
@@ -147,6 +196,15 @@ class SetAvailability(Record):
     principal: Principal
 
 
+class RemoveNode(Record):
+    """Take a node out of the cluster for good. One that is ready, or at least not known to be down, only with `force`: what
+    runs there is given up, and goes on until somebody stops it."""
+
+    id: NodeId
+    principal: Principal
+    force: bool = False
+
+
 class ReportTasks(Record):
     """Statuses from one node. Reports of tasks that are not assigned to that node are ignored."""
 
@@ -155,9 +213,10 @@ class ReportTasks(Record):
 
 
 class Wake(Record):
-    """A deadline has come: look at these services again."""
+    """Look at these services again: at everything, or only at what waits for a deadline (a timer)."""
 
     services: tuple[ServiceId, ...]
+    whole: bool = True
 
 
 class FullPass(Record):
@@ -175,11 +234,16 @@ Input = (
     | RollbackService
     | RemoveService
     | RemoveStack
+    | UpdateCluster
+    | CreateNetwork
+    | CreateFile
+    | RemoveObject
     | PutSource
     | ReportSource
     | RegisterNode
     | ReportNode
     | SetAvailability
+    | RemoveNode
     | ReportTasks
     | Wake
     | FullPass

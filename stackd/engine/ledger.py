@@ -3,18 +3,26 @@
 A ledger is derived: it is never stored, and a restored state has the same one. It remembers what it charged for each task,
 so a task is always credited with exactly what it was charged. Tasks count from being assigned until they have really
 stopped, whatever is desired of them (semantics 13).
+
+It also knows which addresses are in use. There is no list of free ones to get out of step: an address is free if no record
+of a task or an endpoint names it, and so none can leak.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stackd.base.ids import NodeId, TaskId
+import msgspec
+
+from stackd.base.ids import NodeId, ServiceId, TaskId
+from stackd.engine.allocate.addresses import Addresses
+from stackd.engine.failures import Failures
 from stackd.engine.model import SpecRow, Task, TaskStatus
-from stackd.engine.schedule.nodes import Demand, Listener
+from stackd.engine.schedule.nodes import Listener, listeners
 from stackd.engine.schedule.resources import NOTHING, minus, plus
-from stackd.engine.tables import Rows, Table
+from stackd.engine.tables import Index, Rows, Table
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import Resources
 
@@ -23,6 +31,7 @@ from stackd.spec.stack import Resources
 class Charge:
     """What one task takes up on its node. `live`: it should run, so it counts when tasks are spread."""
 
+    service_id: ServiceId
     node_id: NodeId
     reserved: Resources
     ports: frozenset[Listener]
@@ -31,17 +40,23 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What all tasks of one node take up. `ports` counts the tasks on each listener."""
+    """What all tasks of one node take up. `ports` counts the tasks on each listener, `live` those that should run, `stopping`
+    the others, whose room will be free soon."""
 
     reserved: Resources = NOTHING
     ports: dict[Listener, int] = field(default_factory=dict)
     live: int = 0
+    stopping: int = 0
 
     def plus(self, charge: Charge) -> Usage:
-        return Usage(plus(self.reserved, charge.reserved), self._counted(charge, 1), self.live + charge.live)
+        return self._changed(plus(self.reserved, charge.reserved), charge, 1)
 
     def minus(self, charge: Charge) -> Usage:
-        return Usage(minus(self.reserved, charge.reserved), self._counted(charge, -1), self.live - charge.live)
+        return self._changed(minus(self.reserved, charge.reserved), charge, -1)
+
+    def _changed(self, reserved: Resources, charge: Charge, by: int) -> Usage:
+        live, stopping = (by, 0) if charge.live else (0, by)
+        return Usage(reserved, self._counted(charge, by), self.live + live, self.stopping + stopping)
 
     def _counted(self, charge: Charge, by: int) -> dict[Listener, int]:
         if not charge.ports:
@@ -65,25 +80,46 @@ def charge_of(task: Task | None, status: TaskStatus | None, specs: Rows[SpecRow]
     if task is None or not holds(task, status):
         return None
     row = specs.get(task.spec)
-    demand = Demand.of(row.spec) if row is not None else Demand()
-    return Charge(task.node_id, demand.reservations, demand.ports, live=task.desired <= TaskState.COMPLETE)
+    live = task.desired <= TaskState.COMPLETE
+    if row is None:
+        return Charge(task.service_id, task.node_id, NOTHING, frozenset(), live)
+    reserved = row.spec.reservations
+    if reserved.generic or task.generic:
+        reserved = msgspec.structs.replace(reserved, generic=task.generic)
+    return Charge(task.service_id, task.node_id, reserved, listeners(row.spec) if row.spec.ports else frozenset(), live)
 
 
 class Ledger:
-    """The usage of every node, and the charge of every task in it."""
+    """The usage of every node, the charge of every task in it, the `addresses` in use, and the `failures` on record."""
 
     def __init__(self) -> None:
+        self.addresses = Addresses()
+        self.failures = Failures()
         self._charges: Table[Charge] = Table()
         self._usage: Table[Usage] = Table()
+        self._members: Table[int] = Table()
+        self._member_nodes: Index = Index()
 
     def fork(self) -> Ledger:
         other = Ledger()
+        other.addresses = self.addresses.fork()
+        other.failures = self.failures.fork()
+        other._members = self._members.fork()
+        other._member_nodes = self._member_nodes.fork()
         other._charges = self._charges.fork()
         other._usage = self._usage.fork()
         return other
 
     def usage(self, node_id: NodeId) -> Usage:
         return self._usage.get(node_id) or UNUSED
+
+    def members(self, service_id: ServiceId, node_id: NodeId) -> int:
+        """How many tasks of the service should run on the node."""
+        return self._members.get(f"{service_id} {node_id}") or 0
+
+    def nodes_of(self, service_id: ServiceId) -> Iterable[str]:
+        """The nodes on which tasks of the service should run."""
+        return self._member_nodes.keys(service_id)
 
     def charge(self, task_id: TaskId) -> Charge | None:
         """What is charged for the task."""
@@ -97,6 +133,20 @@ class Ledger:
         if before is not None:
             self._usage.put(before.node_id, self.usage(before.node_id).minus(before))
             self._charges.pop(task_id)
+            self._count_member(before, -1)
         if charge is not None:
             self._usage.put(charge.node_id, self.usage(charge.node_id).plus(charge))
             self._charges.put(task_id, charge)
+            self._count_member(charge, 1)
+
+    def _count_member(self, charge: Charge, by: int) -> None:
+        if not charge.live:
+            return
+        key = f"{charge.service_id} {charge.node_id}"
+        count = (self._members.get(key) or 0) + by
+        if count:
+            self._members.put(key, count)
+            self._member_nodes.move(charge.node_id, (), (charge.service_id,))
+        else:
+            self._members.pop(key)
+            self._member_nodes.move(charge.node_id, (charge.service_id,), ())

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import enum
 
-from stackd.base.ids import BlobDigest, NodeId, RevisionId, ServiceId, SpecDigest, TaskId
+from stackd.base.ids import BlobDigest, NetworkId, NodeId, RevisionId, ServiceId, SpecDigest, TaskId
 from stackd.base.records import Pairs, Record
-from stackd.base.time import Duration, Instant
+from stackd.base.time import SECOND, Duration, Instant
 from stackd.engine.taskstate import TaskState
-from stackd.spec.stack import Resources, ServiceSettings, TaskSpec
+from stackd.spec.stack import GenericResource, NetworkSpec, Pool, Port, Resources, ServiceSettings, TaskSpec, UpdateOrder
 
 
 class PrincipalKind(enum.StrEnum):
@@ -39,13 +39,21 @@ SYSTEM = Principal(kind=PrincipalKind.SYSTEM, name="stackd")
 
 
 class Cluster(Record, tag="cluster"):
-    """The cluster's own settings; the table holds one, under the key "default"."""
+    """The cluster's own settings; the table holds one, under the key "default".
+
+    Networks that don't say which addresses they want get subnets of /`subnet_bits` out of `address_pools`.
+    `rebalance_tasks` tasks at a time are moved to a node that has joined or come back; 0 leaves everything where it is.
+    `lease_ns` after it last heard from a manager a node has begun to stop the tasks that are to be fenced."""
 
     id: str
     created_at: Instant
     history_limit: int = 5
     feature_level: int = 1
     key: str = "default"
+    address_pools: tuple[str, ...] = ("10.0.0.0/8",)
+    subnet_bits: int = 20
+    rebalance_tasks: int = 0
+    lease_ns: Duration = Duration(15 * SECOND)
 
 
 class Role(enum.StrEnum):
@@ -143,7 +151,8 @@ class PreviousSpec(Record):
 class Service(Record, tag="service"):
     """A service as it is wanted. `name` is scoped (`shop_web`); `spec` names a `SpecRow`.
 
-    `version` moves with every write; `spec_version` is the version at which the current spec was submitted."""
+    `version` moves with every write; `spec_version` is the version at which the current spec was submitted. `iteration`
+    counts the runs of a job from 1 on: each submission of another spec is another run. 0 for everything else."""
 
     id: ServiceId
     stack: str
@@ -159,6 +168,7 @@ class Service(Record, tag="service"):
     frozen: str = ""
     revision: RevisionId = RevisionId("")
     override: bool = False
+    iteration: int = 0
 
     @property
     def key(self) -> str:
@@ -203,13 +213,30 @@ class StartGate(Record):
     give_up_at: Instant = Instant(0)
 
 
+class Attachment(Record):
+    """What a task or a service has on a network: addresses with the length of their prefix, "10.0.16.5/20"; "" is none.
+
+    `network` is the network's id, not its name: one that is removed and made again under the same name is another network,
+    while tasks of the first may still be stopping."""
+
+    network: NetworkId
+    v4: str = ""
+    v6: str = ""
+
+
 class Task(Record, tag="task"):
     """One run of a service's spec in a slot (replicated: 1..N; global: slot 0 and the node is the identity).
 
     `restarts` are the instants at which this slot was restarted under this spec (kept only as far as the restart policy
     counts), so attempts survive a change of leader. `rollout` is the generation of the rollout that created the task, 0
     for none. `replaces` is the task whose place this one takes: its host ports and reservations count as free for it.
-    `version` is that of the state it was made in, which orders the tasks of a slot also when the clock stands still."""
+    `version` is that of the state it was made in, which orders the tasks of a slot also when the clock stands still.
+    `attachments` are its addresses, one per network of its spec; they are free again once it has stopped. `generic` are the
+    generic resources it was given on its node, by name where the node names them.
+
+    `iteration` is the run of the job that the task belongs to, 0 if its service is none. `order` says how it takes the place
+    of `replaces` where the update settings don't: stop-first because both at once fit nowhere, start-first because the other
+    is moved. With start-first the other is told to stop at `overlap_until` at the latest (0: when this one runs)."""
 
     id: TaskId
     service_id: ServiceId
@@ -225,6 +252,11 @@ class Task(Record, tag="task"):
     replaces: TaskId = TaskId("")
     revision: RevisionId = RevisionId("")
     version: int = 0
+    attachments: tuple[Attachment, ...] = ()
+    generic: tuple[GenericResource, ...] = ()
+    iteration: int = 0
+    order: UpdateOrder | None = None
+    overlap_until: Instant = Instant(0)
 
     @property
     def key(self) -> str:
@@ -268,7 +300,11 @@ class Rollout(Record, tag="rollout"):
     dirty when it began, `failed` the tasks of this rollout that failed (each counts once). `not_before` holds one instant
     per slot finished within the update delay: the worker of that slot rests until then. `monitor_until` is set once all
     slots are done. `spec_version` is the submission that is carried out: another one starts another rollout. `cause` is the
-    failure that paused it or turned it back."""
+    failure that paused it or turned it back.
+
+    `failed_slots` are those of the `failed` tasks: a slot counts once, however often it is tried again. `progress_at` is when
+    a slot was last done. `cursor` is the first slot, in their order, that waits for its turn, and `last_slot` the highest
+    number of any; `sweep` says that they don't tell which slot is next, so that all have to be looked at."""
 
     service_id: ServiceId
     generation: int
@@ -284,6 +320,11 @@ class Rollout(Record, tag="rollout"):
     message: str = ""
     spec_version: int = 0
     cause: str = ""
+    failed_slots: tuple[tuple[int, NodeId], ...] = ()
+    progress_at: Instant = Instant(0)
+    cursor: tuple[int, NodeId] = (0, NodeId(""))
+    last_slot: int = 0
+    sweep: bool = True
 
     @property
     def key(self) -> str:
@@ -376,6 +417,103 @@ class Event(Record, tag="event"):
         return f"{self.seq:020d}"
 
 
+class Network(Record, tag="network"):
+    """A network as it is wanted; its name is its name in the cluster. `stack` owns it, "" if it was made by hand. `removing`:
+    nobody asks for it any more, and it goes with the last service and task that use it (so also for configs and secrets)."""
+
+    name: str
+    id: NetworkId
+    spec: NetworkSpec
+    created_at: Instant
+    updated_at: Instant
+    stack: str = ""
+    version: int = 0
+    removing: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class NetworkStatus(Record, tag="network-status"):
+    """What the allocator gave a network: its subnets with their gateways, and its VXLAN id (0 for none).
+
+    Outlives the `Network` (then it is `removed`) until the last task with an address there has stopped, so that no subnet is
+    given out twice. `cursors` are the last address given out in each pool, as an offset into it: addresses are given out in
+    turn, so that one that has become free rests before it is used again. `reason` is a code: why there is no subnet yet.
+    `crowded`: people were told that the addresses are running out."""
+
+    id: NetworkId
+    name: str
+    pools: tuple[Pool, ...] = ()
+    vni: int = 0
+    cursors: tuple[int, ...] = ()
+    reason: str = ""
+    error: str = ""
+    crowded: bool = False
+    removed: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+class Endpoint(Record, tag="endpoint"):
+    """How a service is reached: its virtual address on each of its networks, and the ports it publishes in the whole cluster
+    with the numbers that the engine chose. A `reason` is a code: why it isn't complete."""
+
+    service_id: ServiceId
+    virtual: tuple[Attachment, ...] = ()
+    ports: tuple[Port, ...] = ()
+    reason: str = ""
+    error: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.service_id
+
+
+class Config(Record, tag="config"):
+    """A config by name. Its content is the blob `digest`; tasks name that, not the config. `stack` owns it, "" if it was
+    made by hand (so also for secrets)."""
+
+    name: str
+    id: str
+    digest: BlobDigest
+    created_at: Instant
+    updated_at: Instant
+    stack: str = ""
+    labels: Pairs = ()
+    template: str = ""
+    version: int = 0
+    removing: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class Secret(Record, tag="secret"):
+    """A secret by name. Its content is the sealed blob `digest`; with a `driver` there is none, a plugin is asked for it."""
+
+    name: str
+    id: str
+    digest: BlobDigest
+    created_at: Instant
+    updated_at: Instant
+    stack: str = ""
+    labels: Pairs = ()
+    template: str = ""
+    driver: str = ""
+    driver_options: Pairs = ()
+    version: int = 0
+    removing: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
 Row = (
     Cluster
     | Node
@@ -391,5 +529,10 @@ Row = (
     | SourceStatus
     | Revision
     | Event
+    | Network
+    | NetworkStatus
+    | Endpoint
+    | Config
+    | Secret
 )
 """Any stored record."""

@@ -10,8 +10,10 @@ import msgspec
 
 from stackd.base.ids import BlobDigest, SpecDigest
 from stackd.base.time import MINUTE, Duration
+from stackd.engine.dirty import Scope
 from stackd.engine.draft import Draft
 from stackd.engine.model import Blob, Cluster, Rollout, Service, SpecRow, Task, TaskStatus
+from stackd.engine.orchestrate.fence import fence_end
 from stackd.engine.orchestrate.slots import is_live, slots_of
 from stackd.engine.tasks import remove_task
 from stackd.engine.taskstate import TaskState, is_terminal
@@ -24,21 +26,27 @@ STAGED_FOR = Duration(10 * MINUTE)
 """How long content that nothing names yet is kept for the deployment it was staged for."""
 
 
-def remove_all(draft: Draft, service: Service) -> None:
-    """Let all tasks of a removed service go."""
+def remove_all(draft: Draft, service: Service, scope: Scope) -> None:
+    """Let all tasks of a removed service go. They have been told when one of them reports."""
+    if scope:
+        return
     for task in draft.budgeted(service.id, draft.tasks_of_service(service.id)):
         remove_task(draft, task, "the service is removed")
 
 
-def reap(draft: Draft, service: Service) -> None:
+def reap(draft: Draft, service: Service, scope: Scope) -> None:
     """Delete the task records of the service that are of no more use; and the service, once it is removed and has none."""
-    for task in draft.budgeted(service.id, draft.tasks_of_service(service.id)):
+    if service.removing and not scope:
+        scope = None
+    for task in draft.budgeted(service.id, [task for slot in slots_of(draft, service, scope).values() for task in slot.tasks]):
         _end_unplaced(draft, task)
-        if task.desired is TaskState.REMOVE and _never_runs(draft, task):
+        if task.desired is TaskState.REMOVE and _may_go(draft, task):
             _delete_task(draft, task)
+        elif task.desired is TaskState.REMOVE:
+            draft.wake(fence_end(draft, task), service.id)
     if not service.removing:
-        _trim_history(draft, service)
-    elif not draft.tasks_of_service(service.id):
+        _trim_history(draft, service, scope)
+    elif not draft.has_tasks(service.id):
         draft.delete(Rollout, service.id)
         draft.delete(Service, service.id)
         draft.event("service.removed", service.name, "all its tasks are gone", stack=service.stack)
@@ -55,9 +63,11 @@ def _end_unplaced(draft: Draft, task: Task) -> None:
         )
 
 
-def _never_runs(view: View, task: Task) -> bool:
+def _may_go(view: View, task: Task) -> bool:
+    """Whether nothing is to be known of the task any more: it will never run (again), and nobody waits until it has certainly
+    stopped."""
     state = view.status_of(task.id).state
-    return is_terminal(state) or state < TaskState.ASSIGNED
+    return (is_terminal(state) or state < TaskState.ASSIGNED) and fence_end(view, task) <= view.now
 
 
 def _delete_task(draft: Draft, task: Task) -> None:
@@ -65,12 +75,12 @@ def _delete_task(draft: Draft, task: Task) -> None:
     draft.delete(TaskStatus, task.id)
 
 
-def _trim_history(draft: Draft, service: Service) -> None:
+def _trim_history(draft: Draft, service: Service, scope: Scope) -> None:
     limit = _history_limit(draft, service)
-    for slot in slots_of(draft, service).values():
+    for slot in slots_of(draft, service, scope).values():
         surplus = len(slot.tasks) - limit
         for task in slot.tasks[:-1]:
-            if surplus > 0 and not is_live(task) and _never_runs(draft, task):
+            if surplus > 0 and not is_live(task) and _may_go(draft, task):
                 _delete_task(draft, task)
                 surplus -= 1
 
@@ -85,13 +95,15 @@ def _history_limit(view: View, service: Service) -> int:
 
 
 def collect_content(draft: Draft) -> None:
-    """Delete specs and blobs that no service, previous spec or task names, except what was staged a moment ago."""
+    """Delete specs that no service, previous spec or task names, and blobs that no spec, config or secret names, except what
+    was staged a moment ago."""
     specs: set[SpecDigest] = {task.spec for task in draft.tasks.values()}
     for service in draft.services.values():
         specs.add(service.spec)
         if service.previous is not None:
             specs.add(service.previous.spec)
-    blobs: set[BlobDigest] = set()
+    blobs: set[BlobDigest] = {row.digest for row in draft.configs.values()}
+    blobs.update(row.digest for row in draft.secrets.values())
     young = draft.now - STAGED_FOR
     for row in list(draft.specs.values()):
         if row.digest in specs or row.staged_at > young:

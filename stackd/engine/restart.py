@@ -8,23 +8,36 @@ from __future__ import annotations
 
 import msgspec
 
+from stackd.base.ids import TaskId
 from stackd.base.time import Instant, after
+from stackd.engine.dirty import Scope
 from stackd.engine.draft import Draft
 from stackd.engine.model import Availability, Rollout, Service, StartGate, Task
-from stackd.engine.orchestrate.slots import Slot, Wanted, is_down, is_lost, slots_of, still_stopping, takes_tasks
+from stackd.engine.orchestrate.fence import fence_end
+from stackd.engine.orchestrate.move import is_mover
+from stackd.engine.orchestrate.slots import (
+    Slot,
+    Wanted,
+    has_completed,
+    in_flux,
+    is_down,
+    slots_of,
+    still_stopping,
+    takes_tasks,
+)
 from stackd.engine.restart_policy import counted, may_restart, policy_of
-from stackd.engine.rollout import ACTIVE, PAUSED
+from stackd.engine.rollout import PAUSED, active_rollout
 from stackd.engine.tasks import make_task, release_task, start_after, stop_task, task_name
 from stackd.engine.taskstate import TaskState, is_terminal
 
 
-def restart_ended(draft: Draft, service: Service) -> None:
+def restart_ended(draft: Draft, service: Service, scope: Scope) -> None:
     """Replace every task that has ended although it should run."""
     wanted = Wanted(draft, service)
-    for slot in draft.budgeted(service.id, list(slots_of(draft, service).values())):
+    for slot in draft.budgeted(service.id, list(slots_of(draft, service, in_flux(draft, service, scope)).values())):
         for task in slot.live:
             status = draft.status_of(task.id)
-            if not is_terminal(status.state):
+            if not is_terminal(status.state) or has_completed(draft, task):
                 continue
             if takes_tasks(draft, service, wanted.spec, slot.key):
                 replace_task(draft, service, wanted, slot, task, f"the task has ended: {status.error or status.state.word}")
@@ -43,13 +56,15 @@ def replace_task(
     stop_task(draft, task, reason)
     others = [other for other in slot.live if other.id != task.id]
     standing = [other for other in others if not slot.is_held(other)]
+    if any(is_mover(other) and other.replaces == task.id for other in others):
+        return  # what takes over from it does so now
     if standing and wanted.is_clean(task):
         if allowed and not evicted and not _is_paused(draft, service):
             _prepare_again(draft, service, slot, task, reason)
         return
     if standing or any(wanted.is_clean(other) for other in others):
         return  # the slot has a successor already
-    if allowed and not wanted.is_clean(task) and (rollout := _active_rollout(draft, service)) is not None:
+    if allowed and not wanted.is_clean(task) and (rollout := active_rollout(draft, service)) is not None:
         _update_early(draft, service, rollout, slot, task, reason)
     elif allowed:
         _make_successor(draft, service, slot, task, reason)
@@ -64,59 +79,54 @@ def _is_paused(draft: Draft, service: Service) -> bool:
 
 
 def _prepare_again(draft: Draft, service: Service, slot: Slot, failed: Task, reason: str) -> None:
-    """The updater's new task failed while the old one still runs: try again, without hurry, leaving the start to the
-    updater."""
+    """What was to take over from a task that still runs has failed: try again, without hurry, and leave the start to
+    whoever made it."""
     task = make_task(
         draft,
         service,
         slot.key,
-        desired=TaskState.READY,
         reason=reason,
+        held=True,
+        rollout=failed.rollout,
         replaces=failed.replaces,
-        restarts=_attempts(draft, service, failed),
+        restarts=attempts_after(draft, service, failed),
+        order=failed.order,
+        overlap_until=failed.overlap_until,
     )
     due = after(draft.now, policy_of(draft, failed).delay_ns)
     draft.put(msgspec.structs.replace(task, gate=StartGate(not_before=due)), reason)
     draft.wake(due, service.id)
 
 
-def _active_rollout(draft: Draft, service: Service) -> Rollout | None:
-    rollout = draft.rollouts.get(service.id)
-    current = rollout is not None and rollout.state in ACTIVE and rollout.spec_version == service.spec_version
-    return rollout if current else None
-
-
 def _update_early(draft: Draft, service: Service, rollout: Rollout, slot: Slot, task: Task, reason: str) -> None:
     """A task of the old spec is lost during an update: its slot is updated now, out of turn, and is part of the rollout.
     The restart delay is for tasks that fail again and again; this is another spec."""
-    successor = make_task(
-        draft,
-        service,
-        slot.key,
-        desired=TaskState.READY,
-        reason=reason,
-        rollout=rollout.generation,
-        replaces=task.id,
-    )
-    start_after(draft, successor, None if is_lost(draft, task) else task, draft.now, reason)
+    successor = make_task(draft, service, slot.key, reason=reason, held=True, rollout=rollout.generation, replaces=task.id)
+    start_after(draft, successor, still_stopping(draft, slot), max(draft.now, fence_end(draft, task)), reason)
 
 
 def _make_successor(draft: Draft, service: Service, slot: Slot, task: Task, reason: str) -> None:
+    """The successor stays part of the rollout that the task was made for, unless that one has been counted."""
     delay = 0 if _is_draining(draft, task) else policy_of(draft, task).delay_ns
+    rollout = active_rollout(draft, service)
+    uncounted = rollout is not None and task.rollout == rollout.generation and task.id not in rollout.failed
     successor = make_task(
         draft,
         service,
         slot.key,
-        desired=TaskState.READY,
         reason=reason,
-        restarts=_attempts(draft, service, task),
+        held=True,
+        rollout=task.rollout if task.spec == service.spec else 0,
+        replaces=task.replaces if uncounted else TaskId(""),
+        restarts=attempts_after(draft, service, task),
     )
-    start_after(draft, successor, None if is_lost(draft, task) else task, after(draft.now, delay), reason)
+    not_before = max(after(draft.now, delay), fence_end(draft, task))
+    start_after(draft, successor, still_stopping(draft, slot), not_before, reason)
     draft.event("task.restarted", task_name(service, task), f"restarting in {delay / 1e9:g} s: {reason}", stack=service.stack)
 
 
-def _attempts(draft: Draft, service: Service, task: Task) -> tuple[Instant, ...]:
-    """The restarts that count for the successor: none after a change of spec."""
+def attempts_after(draft: Draft, service: Service, task: Task) -> tuple[Instant, ...]:
+    """The restarts that count for the successor of `task`, this one included: none after a change of spec."""
     if task.spec != service.spec:
         return ()
     return counted(policy_of(draft, task), (*task.restarts, draft.now), draft.now)
@@ -127,26 +137,29 @@ def _is_draining(draft: Draft, task: Task) -> bool:
     return node is not None and node.availability is Availability.DRAIN
 
 
-def release_due(draft: Draft, service: Service) -> None:
+def release_due(draft: Draft, service: Service, scope: Scope) -> None:
     """Start every held task whose gate has opened, or whose predecessor is gone without the updater's doing."""
-    for slot in slots_of(draft, service).values():
+    for slot in slots_of(draft, service, in_flux(draft, service, scope)).values():
         for task in slot.live:
             if task.desired is not TaskState.READY:
                 continue
             if task.gate is not None and task.gate.not_before > draft.now:
                 draft.wake(task.gate.not_before, service.id)
             elif not slot.is_held(task):
-                _release_at_gate(draft, task)
+                _release_at_gate(draft, slot, task)
             elif task is slot.live[-1] and all(slot.is_held(other) for other in slot.live):
                 start_after(draft, task, still_stopping(draft, slot), draft.now, "the task it replaces is gone")
 
 
-def _release_at_gate(draft: Draft, task: Task) -> None:
+def _release_at_gate(draft: Draft, slot: Slot, task: Task) -> None:
     gate = task.gate
     predecessor = draft.tasks.get(gate.after) if gate is not None and gate.after else None
-    if gate is None or predecessor is None or is_down(draft, predecessor):
+    if gate is None or not gate.after:
         release_task(draft, task, "its time has come")
-    elif gate.give_up_at <= draft.now:
+    elif predecessor is None or is_down(draft, predecessor):
+        start_after(draft, task, still_stopping(draft, slot), draft.now, "what it waited for has stopped")
+    elif 0 < gate.give_up_at <= draft.now:
         release_task(draft, task, f"task {predecessor.id} did not stop in time")
     else:
         draft.wake(gate.give_up_at, task.service_id)
+        draft.wake(fence_end(draft, predecessor), task.service_id)

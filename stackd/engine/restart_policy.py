@@ -17,12 +17,14 @@ def policy_of(view: View, task: Task) -> RestartPolicy:
 
 def may_restart(view: View, task: Task) -> bool:
     """Whether the task's policy allows a replacement now that it has ended or been evicted. Every restart counts as an
-    attempt, also one after an eviction; restarts after the end of the task don't."""
+    attempt, also one after an eviction; restarts after the end of the task don't. A run of a job that has completed is never
+    repeated, whatever the policy says (semantics 7)."""
     policy = policy_of(view, task)
     status = view.status_of(task.id)
     if policy.condition is RestartCondition.NONE:
         return False
-    if policy.condition is RestartCondition.ON_FAILURE and status.state is TaskState.COMPLETE:
+    only_on_failure = policy.condition is RestartCondition.ON_FAILURE or task.iteration
+    if only_on_failure and status.state is TaskState.COMPLETE:
         return False
     return policy.max_attempts == 0 or len(counted(policy, task.restarts, status.at)) < policy.max_attempts
 

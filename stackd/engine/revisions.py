@@ -57,23 +57,23 @@ def follow_revisions(draft: Draft, dirty: Dirty) -> None:
         touched = [service for service in revision.services if service in dirty.services]
         if not touched and revision.services:
             continue
-        outcome = _outcome(draft, revision, touched)
+        outcome = _outcome(draft, revision, touched, dirty)
         if outcome is not None and outcome[0] is RevisionState.CONVERGED:
-            outcome = _outcome(draft, revision, revision.services)
+            outcome = _outcome(draft, revision, revision.services, Dirty())
         if outcome is not None:
             _finish(draft, revision, *outcome)
             dirty.garbage = True
 
 
-def _outcome(view: View, revision: Revision, services: Iterable[ServiceId]) -> tuple[RevisionState, str] | None:
-    """How the revision ended as far as these services go, None while one of them goes on. A failure of one is a failure of
-    the whole."""
+def _outcome(view: View, revision: Revision, services: Iterable[ServiceId], dirty: Dirty) -> tuple[RevisionState, str] | None:
+    """How the revision ended as far as these services go, and of dirty ones their dirty slots; None while one of them goes on.
+    A failure of one is a failure of the whole."""
     converged = True
     for service_id in services:
         service = view.services.get(service_id)
         if service is None or service.removing:
             continue
-        health = service_health(view, service)
+        health = service_health(view, service, dirty.services.get(service_id))
         if _was_rolled_back(view, service, revision):
             return RevisionState.ROLLED_BACK, f"{service.name}: {_rollout_message(view, service)}"
         if health.health == FAILED and not _is_rolling_back(view, service):

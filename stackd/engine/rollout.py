@@ -1,4 +1,5 @@
-"""The record of a rolling update: beginning one, counting its failures, pausing it, turning it back (semantics 8.3, 8.5).
+"""The record of a rolling update: beginning one, counting its failures, watching that it gets on, pausing it, turning it
+back (semantics 8.3, 8.5).
 
 `update.py` moves the tasks; this module moves the state. Every change of state has a message and is an event.
 """
@@ -9,8 +10,13 @@ from typing import Any, assert_never
 
 import msgspec
 
+from stackd.base.ids import SpecDigest
+from stackd.base.time import SECOND, Instant, after
+from stackd.engine.dirty import Scope, key_of
 from stackd.engine.draft import Draft
+from stackd.engine.explain import explain_task
 from stackd.engine.model import PreviousSpec, Rollout, RolloutState, Service, Task
+from stackd.engine.orchestrate.slots import is_live, slots_of
 from stackd.engine.restart_policy import may_restart
 from stackd.engine.tasks import task_name
 from stackd.engine.taskstate import TaskState, is_terminal
@@ -26,6 +32,13 @@ def config_of(service: Service, rollout: Rollout | None) -> UpdateConfig:
     if rollout is not None and rollout.state is RolloutState.ROLLBACK_STARTED:
         return service.settings.rollback
     return service.settings.update
+
+
+def active_rollout(view: View, service: Service) -> Rollout | None:
+    """The rollout under way to what the service is now, if there is one."""
+    rollout = view.rollouts.get(service.id)
+    current = rollout is not None and rollout.state in ACTIVE and rollout.spec_version == service.spec_version
+    return rollout if current else None
 
 
 def put_rollout(draft: Draft, rollout: Rollout, **fields: Any) -> Rollout:
@@ -56,6 +69,7 @@ def start_rollout(draft: Draft, service: Service, state: RolloutState, message: 
         message=f"{message}: {cause}" if cause else message,
         spec_version=service.spec_version,
         cause=cause,
+        progress_at=draft.now,
     )
     draft.put(rollout)
     _announce(draft, rollout)
@@ -84,19 +98,68 @@ def open_rollout(draft: Draft, service: Service, todo: int, moving: int) -> Roll
     return None
 
 
-def account_failures(draft: Draft, service: Service) -> None:
-    """Count the tasks of the present rollout that failed, and pause or roll back when they are too many (semantics 8.3)."""
-    rollout = draft.rollouts.get(service.id)
-    if rollout is None or rollout.state not in ACTIVE or rollout.spec_version != service.spec_version:
+def account_failures(draft: Draft, service: Service, scope: Scope) -> None:
+    """Count the tasks of the present rollout that failed, and pause or roll back when they are too many (semantics 8.3), or
+    when the rollout has not got on for too long."""
+    rollout = active_rollout(draft, service)
+    if rollout is None:
         return
     config = config_of(service, rollout)
-    failed = [task for task in draft.tasks_of_service(service.id) if _counts_as_failure(draft, rollout, config, task)]
-    if not failed:
-        return
-    failed.sort(key=lambda task: (task.slot, task.id))
-    rollout = put_rollout(draft, rollout, failed=(*rollout.failed, *(task.id for task in failed)))
-    if len(rollout.failed) > config.max_failure_ratio * max(1, rollout.total):
+    failed = [
+        task
+        for slot in slots_of(draft, service, scope).values()
+        if slot.key not in rollout.failed_slots
+        for task in [task for task in slot.tasks if _counts_as_failure(draft, rollout, config, task)][:1]
+    ]
+    if failed:
+        rollout = put_rollout(
+            draft,
+            rollout,
+            failed=(*rollout.failed, *(task.id for task in failed)),
+            failed_slots=(*rollout.failed_slots, *map(key_of, failed)),
+        )
+    if failed and len(rollout.failed) > config.max_failure_ratio * max(1, rollout.total):
         _act_on_failure(draft, service, rollout, config.failure_action, _describe(draft, service, failed[0]))
+    elif 0 < progress_due(rollout, config) <= draft.now:
+        _act_on_standstill(draft, service, rollout, config)
+
+
+def progress_due(rollout: Rollout, config: UpdateConfig) -> Instant:
+    """When the next slot has to be done; 0 if it may take any time. Pauses between slots don't count, nor does watching
+    when all are done."""
+    if not config.progress_deadline_ns or rollout.monitor_until:
+        return Instant(0)
+    began = max(rollout.progress_at or rollout.started_at, *rollout.not_before, 0)
+    return after(Instant(began), config.progress_deadline_ns)
+
+
+def grant_time(draft: Draft) -> None:
+    """Nothing gets on while nobody leads: the deadlines of all rollouts under way begin anew."""
+    for rollout in list(draft.rollouts.values()):
+        if rollout.state in ACTIVE and not rollout.monitor_until:
+            draft.put(msgspec.structs.replace(rollout, progress_at=draft.now))
+
+
+def _act_on_standstill(draft: Draft, service: Service, rollout: Rollout, config: UpdateConfig) -> None:
+    seconds = config.progress_deadline_ns / SECOND
+    cause = f"no task was replaced for {seconds:g} s: {what_it_waits_for(draft, service)}"
+    draft.event("rollout.stalled", service.name, cause, stack=service.stack)
+    rollout = put_rollout(draft, rollout, progress_at=draft.now)
+    _act_on_failure(draft, service, rollout, config.failure_action, cause)
+
+
+def what_it_waits_for(view: View, service: Service) -> str:
+    """Why the rollout does not get on: a task of it that finds no node, or else the first that doesn't run."""
+    slots = slots_of(view, service, {key_of(task) for task in view.tasks_in_flux(service.id)}).values()
+    tasks = [task for slot in slots for task in slot.tasks if is_live(task) and task.spec == service.spec]
+    for task in tasks:
+        status = view.status_of(task.id)
+        if status.reason and status.state < TaskState.ASSIGNED:
+            return f"a node for {task_name(service, task)}: {status.error}"
+    for task in tasks:
+        if view.status_of(task.id).state is not TaskState.RUNNING:
+            return f"{task_name(service, task)}: {explain_task(view, task)}"
+    return "nothing that is known"
 
 
 def _counts_as_failure(view: View, rollout: Rollout, config: UpdateConfig, task: Task) -> bool:
@@ -143,6 +206,7 @@ def roll_back(draft: Draft, service: Service, message: str, cause: str = "", *, 
         raise LookupError(f"{service.name} has no previous spec")
     restored = msgspec.structs.replace(
         service,
+        iteration=next_iteration(service, previous.spec),
         spec=previous.spec,
         settings=previous.settings,
         spec_version=previous.spec_version,
@@ -152,7 +216,13 @@ def roll_back(draft: Draft, service: Service, message: str, cause: str = "", *, 
         frozen="",
     )
     draft.put(restored, message)
-    start_rollout(draft, restored, RolloutState.ROLLBACK_STARTED, message, total=0, cause=cause)
+    if not restored.iteration:
+        start_rollout(draft, restored, RolloutState.ROLLBACK_STARTED, message, total=0, cause=cause)
+
+
+def next_iteration(service: Service, spec: SpecDigest) -> int:
+    """The iteration of a job that is submitted with `spec`: another spec is another run (semantics 7). 0 for what is none."""
+    return service.iteration + (spec != service.spec) if service.iteration else 0
 
 
 def present_as_previous(service: Service) -> PreviousSpec:

@@ -5,7 +5,7 @@ restart, start what is due, update; then place what waits for a node; then reap 
 level-triggered and reads what those before it wrote, so a step right after its own decision decides nothing.
 
 A stage that fails on one service freezes that service, with the reason, and nothing else: its writes are undone and the
-others go on.
+others go on. A stage that fails as a whole is done without. Nothing that is stored or sent makes a step raise.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from stackd.base.ids import Entropy, ServiceId
 from stackd.base.time import Instant
 from stackd.engine import evict, reap, restart, update
 from stackd.engine.admit import admit
+from stackd.engine.allocate.allocate import allocate, give_back
 from stackd.engine.assign import assign
-from stackd.engine.dirty import Dirty
+from stackd.engine.dirty import Dirty, Scope, SlotKey, key_of
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import FullPass, Input, Reply
 from stackd.engine.model import Service
-from stackd.engine.orchestrate import global_service, replicated
+from stackd.engine.objects import collect_objects
+from stackd.engine.orchestrate import global_service, jobs, replicated
+from stackd.engine.orchestrate.dependencies import has_begun, is_held_back
+from stackd.engine.rebalance import rebalance
 from stackd.engine.revisions import follow_revisions
 from stackd.engine.rollout import account_failures
 from stackd.engine.store import Transaction
@@ -35,6 +39,9 @@ from stackd.spec.stack import ServiceMode
 
 _ERROR_LENGTH = 300
 """Characters of an error kept as the reason why a service is frozen."""
+
+FAULT = "engine.fault"
+"""The kind of the event that tells of a stage that failed on no service in particular."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +62,29 @@ def step(view: View, inputs: Sequence[Input], now: Instant, entropy: Entropy) ->
     dirty = Dirty()
     replies = tuple(admit(draft, dirty, one) for one in inputs)
     if dirty.room:
-        dirty.mark(task.service_id for task in draft.waiting_tasks())
+        dirty.mark_due(task.service_id for task in draft.waiting_tasks())
     if any(isinstance(one, FullPass) for one in inputs):
         _thaw(draft)
     guard = _Guard(view, draft)
     services = list(dirty.services)
-    for service_id in services:
+    for service_id in services:  # grows: what depends on a service is looked at after it
         if draft.full:
             draft.more[service_id] = None
         else:
-            guard(service_id, partial(_reconcile, draft, service_id))
-    assign(draft, dirty, guard)
+            guard(service_id, partial(_reconcile, draft, service_id, dirty.services[service_id]))
+            services += dirty.mark_dependents(draft, service_id)
+    contain = partial(_contain, view, draft)
+    contain("rebalance", partial(rebalance, draft, dirty, guard))
+    contain("allocate", partial(allocate, draft, dirty, guard))
+    contain("assign", partial(assign, draft, dirty, guard))
+    changed = _changed_slots(draft)
     for service_id in services:
-        guard(service_id, partial(_conclude, draft, dirty, service_id))
-    follow_revisions(draft, dirty)
+        guard(service_id, partial(_conclude, draft, dirty, service_id, changed.get(service_id, set())))
+    contain("revisions", partial(follow_revisions, draft, dirty))
     if dirty.garbage:
-        reap.collect_content(draft)
+        contain("objects", partial(collect_objects, draft))
+        contain("content", partial(reap.collect_content, draft))
+    contain("networks", partial(give_back, draft))
     return Decision(
         transaction=draft.transaction(),
         replies=replies,
@@ -80,40 +94,72 @@ def step(view: View, inputs: Sequence[Input], now: Instant, entropy: Entropy) ->
     )
 
 
-def _reconcile(draft: Draft, service_id: ServiceId) -> None:
+def _reconcile(draft: Draft, service_id: ServiceId, scope: Scope) -> None:
     """Everything about one service but placement and cleaning up."""
     service = draft.services.get(service_id)
     if service is None:
         return
     if service.removing:
-        reap.remove_all(draft, service)
+        reap.remove_all(draft, service, scope)
         return
-    account_failures(draft, service)
-    service = draft.services.get(service_id) or service  # a failed update may have turned it back
-    evict.evict(draft, service)
-    _orchestrate(draft, service)
-    restart.restart_ended(draft, service)
-    restart.release_due(draft, service)
-    update.advance(draft, service)
+    account_failures(draft, service, scope)
+    present = draft.services.get(service_id) or service
+    if present != service:
+        service, scope = present, None  # a failed update has turned it back
+    evict.evict(draft, service, scope)
+    if service.settings.depends_on and not has_begun(draft, service):
+        if is_held_back(draft, service):
+            return
+        scope = None  # this is its beginning
+    _orchestrate(draft, service, scope)
+    restart.restart_ended(draft, service, scope)
+    restart.release_due(draft, service, scope)
+    update.advance(draft, service, scope)
 
 
-def _orchestrate(draft: Draft, service: Service) -> None:
+def _orchestrate(draft: Draft, service: Service, scope: Scope) -> None:
     match service.settings.mode:
         case ServiceMode.REPLICATED:
-            replicated.reconcile(draft, service)
+            replicated.reconcile(draft, service, scope)
         case ServiceMode.GLOBAL:
-            global_service.reconcile(draft, service)
+            global_service.reconcile(draft, service, scope)
+        case ServiceMode.REPLICATED_JOB:
+            jobs.reconcile_replicated(draft, service)
+        case ServiceMode.GLOBAL_JOB:
+            jobs.reconcile_global(draft, service)
         case other:
             assert_never(other)
 
 
-def _conclude(draft: Draft, dirty: Dirty, service_id: ServiceId) -> None:
+def _changed_slots(draft: Draft) -> dict[ServiceId, set[SlotKey]]:
+    """The slots in which this decision has changed something."""
+    changed: dict[ServiceId, set[SlotKey]] = {}
+    for key in draft.changed_tasks():
+        if (task := draft.tasks.get(key)) is not None:
+            changed.setdefault(task.service_id, set()).add(key_of(task))
+    return changed
+
+
+def _conclude(draft: Draft, dirty: Dirty, service_id: ServiceId, changed: set[SlotKey]) -> None:
     service = draft.services.get(service_id)
     if service is None:
         return
     update.describe(draft, service)
-    reap.reap(draft, service)
+    scope = dirty.services[service_id]
+    reap.reap(draft, service, scope if scope is None else scope | changed)
     dirty.garbage = dirty.garbage or service_id not in draft.services
+
+
+def _contain(view: View, draft: Draft, stage: str, work: Callable[[], None]) -> None:
+    """Do without a stage that fails as a whole: what the others have decided stands, and people are told, once."""
+    savepoint = draft.savepoint()
+    try:
+        work()
+    except Exception as error:  # whatever it is, it must not stop the writer
+        draft.rollback(savepoint)
+        why = f"{type(error).__name__}: {error}"[:_ERROR_LENGTH]
+        if not any((event.kind, event.subject, event.message) == (FAULT, stage, why) for event in view.events.values()):
+            draft.event(FAULT, stage, why)
 
 
 def _thaw(draft: Draft) -> None:

@@ -15,12 +15,15 @@ import msgspec
 from stackd.base.errors import StackdError
 from stackd.base.records import Record, decoder, encode
 from stackd.base.time import Instant
+from stackd.engine.allocate.addresses import attachments_held, endpoint_holder
+from stackd.engine.entry import pack, unpack
+from stackd.engine.failures import failure_of
 from stackd.engine.ledger import Ledger, charge_of
-from stackd.engine.model import Event, Row, Task, TaskStatus
+from stackd.engine.model import Endpoint, Event, Row, Task, TaskStatus
 from stackd.engine.tables import Index, Table
 from stackd.engine.view import TABLE_OF, View, buckets_of
 
-__all__ = ["Changes", "Frozen", "Store", "Transaction", "View"]
+__all__ = ["Changes", "Frozen", "Store", "Transaction", "View", "encode_transaction"]
 
 SNAPSHOT_MAGIC = b"stackd-state\n"
 SNAPSHOT_FORMAT = 1
@@ -34,6 +37,11 @@ class Transaction(Record):
     now: Instant
     puts: tuple[Row, ...] = ()
     deletes: tuple[tuple[str, str], ...] = ()
+
+
+def encode_transaction(transaction: Transaction) -> bytes:
+    """The entry to propose; `Store.apply` takes it."""
+    return pack(encode(transaction))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,8 @@ class _Tables(View):
         self._reindex(row.key, previous, row)
         if isinstance(row, Task | TaskStatus):
             self._charge(row.key)
+        elif isinstance(row, Endpoint):
+            self.ledger.addresses.settle(endpoint_holder(row.key), row.virtual)
         elif isinstance(row, Event):
             self.event_seq = max(self.event_seq, row.seq)
 
@@ -102,9 +112,14 @@ class _Tables(View):
             self._reindex(key, self.table(name).pop(key), None)
             if name in _CHARGED:
                 self._charge(key)
+            elif name == _ENDPOINTS:
+                self.ledger.addresses.settle(endpoint_holder(key), ())
 
     def _charge(self, task_id: str) -> None:
-        self.ledger.settle(task_id, charge_of(self.tasks.get(task_id), self.statuses.get(task_id), self.specs))
+        task, status = self.tasks.get(task_id), self.statuses.get(task_id)
+        self.ledger.settle(task_id, charge_of(task, status, self.specs))
+        self.ledger.addresses.settle(task_id, attachments_held(task, status))
+        self.ledger.failures.settle(task_id, failure_of(task, status))
 
     def _reindex(self, key: str, before: Row | None, after: Row | None) -> None:
         source = buckets_of(before) if before is not None else ()
@@ -115,6 +130,7 @@ class _Tables(View):
 
 _NAMES = frozenset(TABLE_OF.values())
 _CHARGED = frozenset({TABLE_OF[Task], TABLE_OF[TaskStatus]})
+_ENDPOINTS = TABLE_OF[Endpoint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +192,25 @@ class Store:
         tables.now = max(tables.now, transaction.now)
         return Changes(index, tables.now, transaction.puts, transaction.deletes)
 
+    def install(self, data: bytes) -> Changes:
+        """Take over the state that another member's `Frozen.chunks` described: this one has missed what led there. `view`
+        is another one from then on. Raises as `restore` does, having changed nothing."""
+        before, after = self._tables, Store.restore(data)
+        puts = tuple(row for name in TABLE_OF.values() for row in after._tables.table(name).values())
+        deletes = tuple(
+            (name, row.key)
+            for name in TABLE_OF.values()
+            for row in before.table(name).values()
+            if row.key not in after._tables.table(name)
+        )
+        self._tables, self.undecodable = after._tables, after.undecodable
+        return Changes(self.index, self._tables.now, puts, deletes)
+
     def _read(self, data: bytes) -> Transaction | None:
         if not data:
             return None
         try:
-            transaction: Transaction = _decode_transaction(data)
+            transaction: Transaction = _decode_transaction(unpack(data))
         except (msgspec.MsgspecError, ValueError, RecursionError):
             self.undecodable += 1
             return None

@@ -2,6 +2,7 @@
 
 The desired state only ever rises. A task that must not start yet is made with desired state READY: the node prepares it
 and holds it there. What releases it is its gate (a stored time and the task it waits for), or the updater, if it has none.
+Tasks of jobs are to come to COMPLETE, all others to RUNNING.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import msgspec
 
 from stackd.base.ids import TaskId
 from stackd.base.time import SECOND, Duration, Instant, after
+from stackd.engine.dirty import SlotKey
 from stackd.engine.draft import Draft
 from stackd.engine.model import Service, StartGate, Task, TaskStatus
-from stackd.engine.orchestrate.slots import SlotKey, is_down
+from stackd.engine.orchestrate.fence import fence_end
+from stackd.engine.orchestrate.slots import is_down, spec_of
 from stackd.engine.taskstate import TaskState
+from stackd.spec.stack import UpdateOrder
 
 OLD_TASK_TIMEOUT = Duration(60 * SECOND)
 """How long a successor waits for its predecessor to stop (SwarmKit's value)."""
@@ -24,13 +28,15 @@ def make_task(
     service: Service,
     key: SlotKey,
     *,
-    desired: TaskState,
     reason: str,
+    held: bool = False,
     rollout: int = 0,
     replaces: TaskId | None = None,
     restarts: tuple[Instant, ...] = (),
+    order: UpdateOrder | None = None,
+    overlap_until: Instant | None = None,
 ) -> Task:
-    """A new task of the service's present spec, not yet placed."""
+    """A new task of the service's present spec, not yet placed. One that is `held` is only prepared for now."""
     number, node_id = key
     task = Task(
         id=TaskId(draft.new_id()),
@@ -38,7 +44,7 @@ def make_task(
         slot=number,
         node_id=node_id,
         spec=service.spec,
-        desired=desired,
+        desired=TaskState.READY if held else _goal(service.iteration),
         created_at=draft.now,
         spec_version=service.spec_version,
         rollout=rollout,
@@ -46,10 +52,17 @@ def make_task(
         restarts=restarts,
         revision=service.revision,
         version=draft.next_version,
+        iteration=service.iteration,
+        order=order,
+        overlap_until=overlap_until or Instant(0),
     )
     draft.put(task, reason)
     draft.put(TaskStatus(id=task.id, state=TaskState.NEW, at=draft.now, message="created"))
     return task
+
+
+def _goal(iteration: int) -> TaskState:
+    return TaskState.COMPLETE if iteration else TaskState.RUNNING
 
 
 def stop_task(draft: Draft, task: Task, reason: str) -> None:
@@ -64,22 +77,23 @@ def remove_task(draft: Draft, task: Task, reason: str) -> None:
 
 def release_task(draft: Draft, task: Task, reason: str) -> Task:
     """Let a held task run."""
-    return _change(draft, task, reason, desired=TaskState.RUNNING, gate=None)
+    return _change(draft, task, reason, desired=_goal(task.iteration), gate=None)
 
 
 def start_after(draft: Draft, task: Task, predecessor: Task | None, not_before: Instant, reason: str) -> Task:
-    """Let a task held at READY run at `not_before` and once `predecessor` has stopped (or didn't in time). If neither is
-    in the way, it runs at once."""
+    """Let a task held at READY run at `not_before` and once `predecessor` has stopped (or didn't in time; a fenced one gets
+    all the time it needs). If neither is in the way, it runs at once."""
     waits = predecessor is not None and not is_down(draft, predecessor)
     if not waits and not_before <= draft.now:
         return release_task(draft, task, reason)
-    gate = StartGate(
-        not_before=not_before,
-        after=predecessor.id if predecessor is not None and waits else TaskId(""),
-        give_up_at=after(draft.now, OLD_TASK_TIMEOUT) if waits else Instant(0),
-    )
+    gate = StartGate(not_before=not_before)
+    if predecessor is not None and waits:
+        fenced = spec_of(draft, predecessor.spec).fence
+        give_up_at = Instant(0) if fenced else after(draft.now, OLD_TASK_TIMEOUT)
+        gate = StartGate(not_before=not_before, after=predecessor.id, give_up_at=give_up_at)
+        draft.wake(give_up_at, task.service_id)
+        draft.wake(fence_end(draft, predecessor), task.service_id)
     draft.wake(not_before, task.service_id)
-    draft.wake(gate.give_up_at, task.service_id)
     return _change(draft, task, reason, gate=gate)
 
 

@@ -5,91 +5,93 @@ What differs from SwarmKit on purpose:
 - An old task that runs is told to stop only when its successor is READY. One that can't be prepared or placed costs nothing.
 - Whatever becomes possible through a report happens in the same decision: nothing is polled, nothing waits for a pause.
 
+- A start-first task is let go when its node has taken it on. If it fits nowhere beside the task that it replaces, and never
+  will, its slot is updated stop-first (`assign` finds that out).
+
 A slot is *in transition* while its new task has been let go and doesn't run yet; at most `parallelism` slots are, counting
 those that rest for the update delay. A new spec in the middle needs no special case: what matches it counts as done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import chain
 
 import msgspec
 
 from stackd.base.time import MILLISECOND, Instant, after
+from stackd.engine.dirty import Scope
 from stackd.engine.draft import Draft
 from stackd.engine.model import Rollout, RolloutState, Service, Task
-from stackd.engine.orchestrate.slots import Slot, Wanted, is_finished, is_live, slots_of, still_stopping, takes_tasks
-from stackd.engine.restart_policy import may_restart
-from stackd.engine.rollout import ACTIVE, PAUSED, config_of, open_rollout, put_rollout
+from stackd.engine.orchestrate.move import is_mover
+from stackd.engine.orchestrate.slots import Wanted, is_live, still_stopping
+from stackd.engine.places import BEYOND_ALL, Place, is_due, places_of, upcoming
+from stackd.engine.rollout import (
+    ACTIVE,
+    PAUSED,
+    active_rollout,
+    config_of,
+    open_rollout,
+    progress_due,
+    put_rollout,
+    what_it_waits_for,
+)
 from stackd.engine.tasks import make_task, release_task, remove_task, start_after, stop_task
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
-from stackd.spec.stack import UpdateConfig, UpdateOrder
+from stackd.spec.stack import REPLICAS_MAX, UpdateConfig, UpdateOrder
 
 LOOKAHEAD_MAX = 4
 """Slots prepared ahead of their turn: enough to hide a pull, few enough that a bad image costs little."""
 
 
-@dataclass(slots=True)
-class _Place:
-    """A slot as the updater sees it: the live task of the wanted spec, if any, and the other live ones."""
-
-    slot: Slot
-    new: Task | None
-    old: list[Task]
-    up: bool
-    clean_end: bool
-
-    @property
-    def dirty(self) -> bool:
-        return bool(self.old) or (self.new is None and not self.clean_end)
-
-    @property
-    def held(self) -> bool:
-        """Whether the new task is prepared and waits for its turn."""
-        return self.new is not None and self.slot.is_held(self.new)
+def advance(draft: Draft, service: Service, scope: Scope) -> None:
+    """Take the next steps of the service's update, if it has one to make. A job has none: it is started anew."""
+    if service.iteration:
+        return
+    rollout = active_rollout(draft, service)
+    if rollout is not None and rollout.sweep:
+        scope = None
+    if not _advance(draft, service, scope):
+        _advance(draft, service, None)
 
 
-def advance(draft: Draft, service: Service) -> None:
-    """Take the next steps of the service's update, if it has one to make."""
+def _advance(draft: Draft, service: Service, scope: Scope) -> bool:
+    """The same, looking at `scope` and at what is in flux. Returns False if that doesn't tell what is to be done: where a
+    rollout is to begin or to end, all slots have to be looked at."""
     wanted = Wanted(draft, service)
-    for place in _places(draft, service, wanted):
+    for place in places_of(draft, service, wanted, scope):
         _settle(draft, place)
-    places = _places(draft, service, wanted)
-    todo = [place for place in places if place.dirty and not _given_up(draft, wanted, place)]
-    moving = sum(_in_transition(draft, place.slot) for place in places if not place.dirty)
+    places = places_of(draft, service, wanted, scope)
+    todo = [place for place in places if is_due(draft, wanted, place)]
+    moving = sum(place.moving for place in places if not place.dirty)
+    if scope is not None and todo and not _is_open(draft, service):
+        return False
     rollout = open_rollout(draft, service, len(todo), moving)
     if rollout is None:
-        return
+        return True
     rollout = _count_done(draft, service, rollout, places)
     if rollout.state in PAUSED:
         _withdraw(draft, places)
-    elif rollout.state in ACTIVE:
-        _roll(draft, service, rollout, places, todo)
+    if rollout.state not in ACTIVE:
+        return True
+    known = {place.slot.key for place in places}
+    unseen = iter(()) if scope is None else upcoming(draft, service, wanted, rollout, known)
+    return _Turn(draft, service, rollout, whole=scope is None).take(places, todo, unseen)
 
 
-def _places(view: View, service: Service, wanted: Wanted) -> list[_Place]:
-    """The slots that may be updated: filled, and (of a global service) on a node that takes tasks."""
-    return [
-        _place(view, wanted, slot)
-        for slot in slots_of(view, service).values()
-        if (slot.live or is_finished(view, slot)) and takes_tasks(view, service, wanted.spec, slot.key)
-    ]
+def _is_open(view: View, service: Service) -> bool:
+    """Whether there is a rollout of what the service is now, going on or paused."""
+    rollout = view.rollouts.get(service.id)
+    if rollout is None or rollout.spec_version != service.spec_version:
+        return False
+    return rollout.state in ACTIVE or rollout.state in PAUSED
 
 
-def _place(view: View, wanted: Wanted, slot: Slot) -> _Place:
-    live = slot.live
-    clean = [task for task in live if wanted.is_clean(task)]
-    new = max(clean, key=lambda task: (task.desired, view.status_of(task.id).state), default=None)
-    old = [task for task in live if new is None or task.id != new.id]
-    up = any(view.status_of(task.id).state in (TaskState.STARTING, TaskState.RUNNING) for task in old)
-    return _Place(slot, new, old, up, clean_end=not live and wanted.is_clean(slot.latest))
-
-
-def _settle(draft: Draft, place: _Place) -> None:
-    """Drop what the slot doesn't need: old tasks once the new one runs; of several old ones all but the latest that runs;
-    prepared ones of a spec no longer wanted."""
+def _settle(draft: Draft, place: Place) -> None:
+    """Drop what the slot doesn't need: old tasks once the new one runs; of several old ones all but the latest that runs, and
+    what is to take over from that one; prepared ones of a spec no longer wanted."""
     new_runs = place.new is not None and _runs(draft, place.new)
     standing = next((task for task in reversed(place.old) if _runs(draft, task)), None)
     for task in place.old:
@@ -97,7 +99,7 @@ def _settle(draft: Draft, place: _Place) -> None:
             remove_task(draft, task, "prepared for an update that is no longer wanted")
         elif new_runs:
             stop_task(draft, task, "the new task runs")
-        elif standing is not None and task.id != standing.id:
+        elif standing is not None and task.id != standing.id and not (is_mover(task) and task.replaces == standing.id):
             stop_task(draft, task, "started by an update that is no longer wanted")
 
 
@@ -105,115 +107,150 @@ def _runs(view: View, task: Task) -> bool:
     return view.status_of(task.id).state is TaskState.RUNNING
 
 
-def _given_up(view: View, wanted: Wanted, place: _Place) -> bool:
-    """Whether the slot keeps its old task because its new one failed and its restart policy allows no further attempt."""
-    latest = place.slot.latest
-    return bool(
-        place.old
-        and place.new is None
-        and not is_live(latest)
-        and wanted.is_clean(latest)
-        and view.status_of(latest.id).state in (TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE)
-        and not may_restart(view, latest)
-    )
-
-
-def _count_done(draft: Draft, service: Service, rollout: Rollout, places: Iterable[_Place]) -> Rollout:
+def _count_done(draft: Draft, service: Service, rollout: Rollout, places: Iterable[Place]) -> Rollout:
     """Count the slots whose new task runs (or has failed), once each, and let their workers rest for the update delay."""
     config = config_of(service, rollout)
     done = 0
-    for task in [task for place in places for task in place.slot.tasks if task.replaces]:
-        runs_or_ran = draft.status_of(task.id).state in (TaskState.RUNNING, TaskState.COMPLETE)
-        if runs_or_ran or task.id in rollout.failed:
-            draft.put(msgspec.structs.replace(task, replaces=""))
-            done += task.rollout == rollout.generation
+    for place in places:
+        for task in place.slot.tasks:
+            runs_or_ran = draft.status_of(task.id).state in (TaskState.RUNNING, TaskState.COMPLETE)
+            if task.replaces and not is_mover(task) and (runs_or_ran or task.id in rollout.failed):
+                draft.put(msgspec.structs.replace(task, replaces="", order=None))
+                counted = place.slot.key in rollout.failed_slots and task.id not in rollout.failed
+                done += task.rollout == rollout.generation and not counted
     if not done:
         return rollout
     resting = tuple(at for at in rollout.not_before if at > draft.now)
     if config.delay_ns:
         resting += (after(draft.now, config.delay_ns),) * done
-    return put_rollout(draft, rollout, done=rollout.done + done, not_before=resting)
+    return put_rollout(draft, rollout, done=rollout.done + done, not_before=resting, progress_at=draft.now)
 
 
-def _withdraw(draft: Draft, places: Iterable[_Place]) -> None:
+def _withdraw(draft: Draft, places: Iterable[Place]) -> None:
     """The update is paused: nothing more is taken down, and what was made for slots that still have their old task goes."""
     for place in places:
         if place.old and place.new is not None:
             remove_task(draft, place.new, "the update is paused")
 
 
-def _roll(draft: Draft, service: Service, rollout: Rollout, places: list[_Place], todo: list[_Place]) -> None:
-    config = config_of(service, rollout)
-    moving = sum(_in_transition(draft, place.slot) for place in places)
-    waiting = [place for place in todo if not _in_transition(draft, place.slot)]
-    if not todo and not moving:
-        _complete(draft, rollout, config)
-        return
-    rollout = put_rollout(draft, rollout, monitor_until=Instant(0))
-    resting = [at for at in rollout.not_before if at > draft.now]
-    for at in resting:
-        draft.wake(at, service.id)
-    width = config.parallelism or len(places)
-    free = width - moving - len(resting)
-    waiting.sort(key=lambda place: (place.up, place.slot.key))
-    later: list[_Place] = []
-    for place in draft.budgeted(service.id, waiting):
-        if free > 0 and _may_take_turn(draft, config, place):
-            _take_turn(draft, service, rollout, config, place)
-            free -= 1
-        else:
-            later.append(place)
-    _prepare_ahead(draft, service, rollout, later, max(free, 0) + min(width, LOOKAHEAD_MAX))
+class _Turn:
+    """One look at a rollout under way: which slots go on, which are begun, and which are prepared.
+
+    If it isn't about the `whole` service, the slots that are neither marked nor in flux are found one by one, from the
+    rollout's cursor on. Both ways lead to the same decision."""
+
+    def __init__(self, draft: Draft, service: Service, rollout: Rollout, *, whole: bool) -> None:
+        self._draft = draft
+        self._service = service
+        self._rollout = rollout
+        self._config = config_of(service, rollout)
+        self._whole = whole
+
+    def take(self, places: list[Place], todo: list[Place], unseen: Iterator[Place]) -> bool:
+        """Let go, stop and prepare what the settings allow. Returns False if the whole service has to be looked at first."""
+        draft, config = self._draft, self._config
+        moving = sum(place.moving for place in places)
+        if not todo and not moving:
+            first = next(unseen, None)
+            if first is None:
+                if self._whole:
+                    _complete(draft, self._rollout, config)
+                return self._whole
+            unseen = chain((first,), unseen)
+        self._rollout = put_rollout(draft, self._rollout, monitor_until=Instant(0))
+        resting = [at for at in self._rollout.not_before if at > draft.now]
+        for at in (*resting, progress_due(self._rollout, config)):
+            draft.wake(at, self._service.id)
+        width = config.parallelism or REPLICAS_MAX
+        free = width - moving - len(resting)
+        waiting = [place for place in todo if not place.moving]
+        later = self._let_go(sorted(waiting, key=lambda place: (place.up, place.slot.key)), free)
+        free -= len(waiting) - len(later)
+        if not self._prepare_ahead(later, unseen, max(free, 0) + min(width, LOOKAHEAD_MAX)):
+            return False
+        if self._whole:
+            put_rollout(draft, self._rollout, last_slot=max((place.slot.key[0] for place in places), default=0))
+        return True
+
+    def _let_go(self, waiting: list[Place], free: int) -> list[Place]:
+        """Begin with as many slots as may be in transition; returns the others."""
+        later: list[Place] = []
+        for place in self._draft.budgeted(self._service.id, waiting):
+            if free > 0 and _may_take_turn(self._draft, self._config, place):
+                self._take_turn(place)
+                free -= 1
+            else:
+                later.append(place)
+        return later
+
+    def _take_turn(self, place: Place) -> None:
+        draft = self._draft
+        new = place.new or self._make_new(place)
+        if place.up and _order_of(self._config, new) is UpdateOrder.START_FIRST:
+            release_task(draft, new, "its turn in the update has come")
+            return
+        for task in place.old:
+            stop_task(draft, task, "replaced by the update")
+        start_after(draft, new, still_stopping(draft, place.slot), draft.now, "its turn in the update has come")
+
+    def _prepare_ahead(self, later: list[Place], unseen: Iterator[Place], limit: int) -> bool:
+        """Make the new tasks of the next slots, and note where those begin that have none. Returns False if it comes upon a
+        slot that should have had its turn before others."""
+        generation = self._rollout.generation
+        prepared = sum(place.held and place.new is not None and place.new.rollout == generation for place in later)
+        without = sorted((place for place in later if place.new is None), key=lambda place: place.slot.key)
+        known = {place.slot.key for place in without}
+        left = None
+        for place in self._draft.budgeted(self._service.id, merge(without, unseen, key=lambda place: place.slot.key)):
+            if not self._whole and not place.up and place.slot.key not in known:
+                return False
+            if not place.up:
+                left = left or place
+            elif prepared < limit:
+                self._make_new(place)
+                prepared += 1
+            else:
+                left = left or place
+                break
+        self._rollout = put_rollout(
+            self._draft,
+            self._rollout,
+            cursor=left.slot.key if left is not None else BEYOND_ALL,
+            sweep=self._draft.full or any(not place.up for place in without),
+        )
+        return True
+
+    def _make_new(self, place: Place) -> Task:
+        replaced = place.old[-1] if place.old else place.slot.latest
+        return make_task(
+            self._draft,
+            self._service,
+            place.slot.key,
+            held=True,
+            reason=f"update to {self._service.spec[:12]}",
+            rollout=self._rollout.generation,
+            replaces=replaced.id,
+        )
 
 
-def _in_transition(view: View, slot: Slot) -> bool:
-    """Whether a new task of the slot has been let go and doesn't run yet."""
-    return any(
-        task.replaces and not slot.is_held(task) and view.status_of(task.id).state < TaskState.RUNNING for task in slot.live
-    )
+def _order_of(config: UpdateConfig, new: Task) -> UpdateOrder:
+    return new.order or config.order
 
 
-def _may_take_turn(view: View, config: UpdateConfig, place: _Place) -> bool:
-    """Stop-first with a running old task: only with a READY successor. Otherwise nothing is lost by going ahead."""
+def _may_take_turn(view: View, config: UpdateConfig, place: Place) -> bool:
+    """Only with a new task that has got somewhere: stop-first READY, start-first taken on by its node. Where no old task runs
+    nothing is lost by going ahead."""
     new = place.new
     if new is not None and new.gate is not None and new.gate.not_before > view.now:
         return False
-    if not place.up or config.order is UpdateOrder.START_FIRST:
+    if not place.up:
         return True
-    return new is not None and view.status_of(new.id).state is TaskState.READY
-
-
-def _take_turn(draft: Draft, service: Service, rollout: Rollout, config: UpdateConfig, place: _Place) -> None:
-    new = place.new or _make_new(draft, service, rollout, place)
-    if place.up and config.order is UpdateOrder.START_FIRST:
-        release_task(draft, new, "its turn in the update has come")
-        return
-    for task in place.old:
-        stop_task(draft, task, "replaced by the update")
-    predecessor = place.old[-1] if place.old else still_stopping(draft, place.slot)
-    stopping = draft.tasks.get(predecessor.id) if predecessor is not None else None
-    start_after(draft, new, stopping, draft.now, "its turn in the update has come")
-
-
-def _prepare_ahead(draft: Draft, service: Service, rollout: Rollout, waiting: list[_Place], limit: int) -> None:
-    prepared = sum(place.held and place.new is not None and place.new.rollout == rollout.generation for place in waiting)
-    for place in draft.budgeted(service.id, waiting):
-        if place.new is None and place.up and prepared < limit:
-            place.new = _make_new(draft, service, rollout, place)
-            prepared += 1
-
-
-def _make_new(draft: Draft, service: Service, rollout: Rollout, place: _Place) -> Task:
-    replaced = place.old[-1] if place.old else place.slot.latest
-    return make_task(
-        draft,
-        service,
-        place.slot.key,
-        desired=TaskState.READY,
-        reason=f"update to {service.spec[:12]}",
-        rollout=rollout.generation,
-        replaces=replaced.id,
-    )
+    if new is None:
+        return False
+    state = view.status_of(new.id).state
+    if _order_of(config, new) is UpdateOrder.START_FIRST:
+        return state > TaskState.ASSIGNED
+    return state is TaskState.READY
 
 
 def _complete(draft: Draft, rollout: Rollout, config: UpdateConfig) -> None:
@@ -249,16 +286,10 @@ def describe(draft: Draft, service: Service) -> None:
     if rollout is None or rollout.state not in ACTIVE:
         return
     what = "rollback" if rollout.state is RolloutState.ROLLBACK_STARTED else "update"
-    stuck = _first_unplaced(draft, service)
     going = f"{what} in progress: {rollout.cause}" if rollout.cause else f"{what} in progress"
-    message = going if stuck is None else f"{what} waits for {stuck}"
-    put_rollout(draft, rollout, message=message)
-
-
-def _first_unplaced(view: View, service: Service) -> str | None:
-    for slot in slots_of(view, service).values():
-        for task in slot.live:
-            status = view.status_of(task.id)
-            if status.reason and status.state < TaskState.ASSIGNED:
-                return f"a node for {service.name}.{task.slot or task.node_id}: {status.error}"
-    return None
+    stuck = any(
+        is_live(task) and status.reason and status.state < TaskState.ASSIGNED
+        for task in draft.tasks_in_flux(service.id)
+        for status in (draft.status_of(task.id),)
+    )
+    put_rollout(draft, rollout, message=f"{what} waits for {what_it_waits_for(draft, service)}" if stuck else going)

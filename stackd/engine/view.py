@@ -6,7 +6,7 @@ indexes behind the lookups are maintained by whoever holds the tables: nothing h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Protocol
 
 from stackd.base.ids import NodeId, ServiceId, TaskId
@@ -15,13 +15,19 @@ from stackd.engine.ledger import Ledger
 from stackd.engine.model import (
     Blob,
     Cluster,
+    Config,
+    Endpoint,
     Event,
+    Network,
+    NetworkStatus,
     Node,
+    NodeState,
     NodeStatus,
     Revision,
     RevisionState,
     Rollout,
     Row,
+    Secret,
     Service,
     Source,
     SourceStatus,
@@ -48,25 +54,57 @@ TABLE_OF: dict[type[Row], str] = {
     SourceStatus: "source_statuses",
     Revision: "revisions",
     Event: "events",
+    Network: "networks",
+    NetworkStatus: "network_statuses",
+    Endpoint: "endpoints",
+    Config: "configs",
+    Secret: "secrets",
 }
 """The table of each kind of record: its attribute of `View`, and its name in the deletes of a transaction."""
+
+SLOTS_PER_BLOCK = 4
+"""Numbered slots whose tasks share a bucket of the index."""
+
+
+ADDRESSLESS = "allocate."
+"""How the reasons begin for which a task waits for an address."""
 
 
 def buckets_of(row: Row) -> tuple[str, ...]:
     """The index buckets in which a row's key stands."""
     match row:
         case Task():
-            places = (f"service:{row.service_id}", f"node:{row.node_id}")
-            return (*places, "succeeding") if row.replaces or row.gate is not None else places
+            block = slot_block(row.service_id, row.slot, row.node_id)
+            places = (f"service:{row.service_id}", f"node:{row.node_id}", block)
+            if row.replaces or row.gate is not None:
+                return (*places, "succeeding", f"flux:{row.service_id}")
+            return (*places, f"flux:{row.service_id}") if row.desired is TaskState.READY else places
         case TaskStatus():
-            return ("waiting",) if row.state < TaskState.ASSIGNED else ()
+            if row.state >= TaskState.ASSIGNED:
+                return ()
+            return ("waiting", "addressless") if row.reason.startswith(ADDRESSLESS) else ("waiting",)
         case Service():
             stack = f"stack:{row.stack}"
             return (stack,) if row.removing else (stack, f"name:{row.name}")
         case Revision():
             return (f"revision:{row.state}",)
+        case NodeStatus():
+            return (f"node-state:{row.state}",)
+        case Network():
+            return f"networks:{row.stack}", f"network-name:{row.name.lower()}"
+        case NetworkStatus():
+            return ("leaving",) if row.removed else ("subnetless",) if row.reason else ()
+        case Config():
+            return f"configs:{row.stack}", f"config-name:{row.name.lower()}"
+        case Secret():
+            return f"secrets:{row.stack}", f"secret-name:{row.name.lower()}"
         case _:
             return ()
+
+
+def slot_block(service: ServiceId, number: int, node: NodeId) -> str:
+    """The bucket of a slot's tasks, which neighbouring slots share: one for each would cost more than it saves."""
+    return f"slots:{service}:{number // SLOTS_PER_BLOCK}" if number else f"slots:{service}:{node}"
 
 
 class Buckets(Protocol):
@@ -94,6 +132,11 @@ class View:
     source_statuses: Rows[SourceStatus]
     revisions: Rows[Revision]
     events: Rows[Event]
+    networks: Rows[Network]
+    network_statuses: Rows[NetworkStatus]
+    endpoints: Rows[Endpoint]
+    configs: Rows[Config]
+    secrets: Rows[Secret]
     index: int
     version: int
     now: Instant
@@ -110,9 +153,27 @@ class View:
         """All tasks of a service that are still on record, whatever their state; in no particular order."""
         return self._tasks(f"service:{service}")
 
+    def has_tasks(self, service: ServiceId) -> bool:
+        """Whether any task of the service is on record."""
+        return any(True for _ in self._buckets.keys(f"service:{service}"))
+
     def tasks_of_node(self, node: NodeId) -> list[Task]:
         """All tasks on record that name the node; "" are those that have none."""
         return self._tasks(f"node:{node}")
+
+    def tasks_in_slots(self, service: ServiceId, slots: Set[tuple[int, NodeId]]) -> list[Task]:
+        """All tasks on record of some slots: a number and "", or 0 and a node."""
+        blocks = {slot_block(service, number, node) for number, node in slots}
+        tasks = [task for block in sorted(blocks) for task in self._tasks(block)]
+        return [task for task in tasks if (task.slot, "" if task.slot else task.node_id) in slots]
+
+    def tasks_in_block(self, service: ServiceId, block: int) -> list[Task]:
+        """All tasks on record in the numbered slots of one block."""
+        return self._tasks(slot_block(service, block * SLOTS_PER_BLOCK or 1, NodeId("")))
+
+    def tasks_in_flux(self, service: ServiceId) -> list[Task]:
+        """The service's tasks that take the place of another one, or that wait for something before they start."""
+        return self._tasks(f"flux:{service}")
 
     def waiting_tasks(self) -> list[Task]:
         """The tasks that are not yet placed (or, of global services, not yet confirmed) on a node."""
@@ -121,6 +182,32 @@ class View:
     def succeeding_tasks(self) -> list[Task]:
         """The tasks that take the place of another one, or wait for it."""
         return self._tasks("succeeding")
+
+    def addressless_tasks(self) -> list[Task]:
+        """The tasks that wait for an address, with a reason."""
+        return self._tasks("addressless")
+
+    def subnetless_networks(self) -> list[NetworkStatus]:
+        """The networks that have no subnet yet."""
+        return self._network_statuses("subnetless")
+
+    def leaving_networks(self) -> list[NetworkStatus]:
+        """The networks that are gone but for the addresses that tasks still have there."""
+        return self._network_statuses("leaving")
+
+    def networks_of_stack(self, stack: str) -> list[Network]:
+        """The networks that a stack owns, also those that are to go (so also the next two)."""
+        return [row for key in self._buckets.keys(f"networks:{stack}") if (row := self.networks.get(key))]
+
+    def configs_of_stack(self, stack: str) -> list[Config]:
+        return [row for key in self._buckets.keys(f"configs:{stack}") if (row := self.configs.get(key))]
+
+    def secrets_of_stack(self, stack: str) -> list[Secret]:
+        return [row for key in self._buckets.keys(f"secrets:{stack}") if (row := self.secrets.get(key))]
+
+    def spellings(self, kind: str, name: str) -> list[str]:
+        """The names of objects of a `kind` (network, config, secret) that differ from `name` in case at most."""
+        return list(self._buckets.keys(f"{kind}-name:{name.lower()}"))
 
     def services_of_stack(self, stack: str) -> list[Service]:
         """The services of a stack, also those being removed."""
@@ -134,6 +221,10 @@ class View:
         """The revisions that are in `state`."""
         return [row for key in self._buckets.keys(f"revision:{state}") if (row := self.revisions.get(key))]
 
+    def nodes_in(self, state: NodeState) -> list[NodeStatus]:
+        """The nodes that are in `state`."""
+        return [row for key in self._buckets.keys(f"node-state:{state}") if (row := self.node_statuses.get(key))]
+
     def status_of(self, task: TaskId) -> TaskStatus:
         """What is observed of a task; a task nobody has reported on is NEW."""
         return self.statuses.get(task) or TaskStatus(id=task, state=TaskState.NEW, at=Instant(0))
@@ -142,6 +233,9 @@ class View:
         """The events after number `seq` that the ring still holds, oldest first."""
         first = max(seq + 1, self.event_seq - len(self.events) + 1)
         return [row for number in range(first, self.event_seq + 1) if (row := self.events.get(event_key(number)))]
+
+    def _network_statuses(self, bucket: str) -> list[NetworkStatus]:
+        return [row for key in self._buckets.keys(bucket) if (row := self.network_statuses.get(key))]
 
     def _tasks(self, bucket: str) -> list[Task]:
         return [row for key in self._buckets.keys(bucket) if (row := self.tasks.get(key))]

@@ -19,6 +19,7 @@ from stackd.api.dispatch import (
     Hello,
     LogChunk,
     LogRequest,
+    Renewal,
     TaskReports,
     Welcome,
 )
@@ -69,6 +70,7 @@ class AgentSession:
         self._due = asyncio.Event()
         self._touched: set[TaskId] = set()
         self._requests: list[LogRequest] = []
+        self._renewal = 0
         self._reported = asyncio.Event()
         self._reports: dict[TaskId, TaskStatus] = {}
         self._tails: dict[int, asyncio.Queue[LogChunk]] = {}
@@ -127,6 +129,11 @@ class AgentSession:
         self._requests.append(request)
         self._due.set()
 
+    def _renew(self, number: int) -> None:
+        """Answer a heartbeat; the latest one answers for all before it."""
+        self._renewal = number
+        self._due.set()
+
     async def _wait_for_end(self) -> None:
         await self._ended.wait()
         raise StreamClosed(self._why)
@@ -136,6 +143,9 @@ class AgentSession:
         while True:
             await self._due.wait()
             self._due.clear()
+            if number := self._renewal:
+                self._renewal = 0
+                await self._stream.send(Renewal(number=number))
             requests, self._requests = self._requests, []
             for request in requests:
                 await self._stream.send(request)
@@ -148,7 +158,8 @@ class AgentSession:
             match message := await self._next():
                 case TaskReports():
                     self._take_in(message)
-                case Heartbeat(description=description):
+                case Heartbeat(description=description, number=number):
+                    self._renew(number)
                     if description is not None:
                         await self._describe(description)
                 case LogChunk():

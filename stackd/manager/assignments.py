@@ -1,8 +1,8 @@
 """What one agent has been told, and what it has to be told next.
 
 Synchronous and without I/O: it compares the view with what was sent and produces messages. Invariant: a complete set and
-all increments after it, applied in order, give the same as a fresh complete set. Contents of configs and secrets go only
-to nodes with a live task that uses them, each once, and are dropped with the last such task.
+all increments after it, applied in order, give the same as a fresh complete set. Contents of configs and secrets, and
+networks, go only to nodes with a live task that uses them, each once, and are dropped with the last such task.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from stackd.api.dispatch import Assignment, Assignments, FileContent, SpecConten
 from stackd.base.errors import StackdError
 from stackd.base.ids import BlobDigest, NodeId, SpecDigest, TaskId
 from stackd.base.time import Instant
+from stackd.engine.allocate.networks import PREDEFINED
 from stackd.engine.model import Blob, SpecRow, Task, TaskStatus
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View
@@ -38,6 +39,7 @@ class _Told:
 
     assignment: Assignment
     files: frozenset[BlobDigest]
+    networks: frozenset[str]
 
 
 class _Uses:
@@ -86,6 +88,7 @@ class NodeAssignments:
         self._told: dict[TaskId, _Told] = {}
         self._specs = _Uses()
         self._files = _Uses()
+        self._networks = _Uses()
 
     def knows(self, task_id: TaskId) -> bool:
         """Whether the agent was told of this task and not yet of its removal."""
@@ -113,9 +116,10 @@ class NodeAssignments:
                 tasks.append(_with_status(wanted.assignment, self._view.status_of(task_id)))
         specs, unused_specs = self._specs.settle()
         files, unused_files = self._files.settle()
+        networks, unused_networks = self._networks.settle()
         dropped = (*unused_specs, *unused_files)
         pieces = self._file_pieces(files)
-        if not (complete or tasks or removed or specs or dropped or any(pieces)):
+        if not (complete or tasks or removed or specs or networks or dropped or unused_networks or any(pieces)):
             return []
         first = Assignments(
             sequence=self._next(),
@@ -125,6 +129,8 @@ class NodeAssignments:
             specs=tuple(_spec_content(row) for name in specs if (row := self._view.specs.get(name))),
             files=pieces[0],
             dropped=dropped,
+            networks=tuple(known.spec for name in networks if (known := self._view.networks.get(name))),
+            dropped_networks=tuple(unused_networks),
         )
         return [first, *(Assignments(sequence=self._next(), complete=False, files=piece) for piece in pieces[1:])]
 
@@ -138,9 +144,11 @@ class NodeAssignments:
             self._told[task_id] = wanted
             self._specs.add((wanted.assignment.spec_digest,))
             self._files.add(wanted.files)
+            self._networks.add(wanted.networks)
         if told is not None:
             self._specs.release((told.assignment.spec_digest,))
             self._files.release(told.files)
+            self._networks.release(told.networks)
             if wanted is None:
                 del self._told[task_id]
 
@@ -153,7 +161,9 @@ class NodeAssignments:
         row = self._view.specs.get(task.spec)
         if status.state < TaskState.ASSIGNED or row is None:
             return None
-        return _Told(assignment=self._assignment(task), files=_files(row, task, status))
+        if _is_over(task, status):
+            return _Told(assignment=self._assignment(task), files=frozenset(), networks=frozenset())
+        return _Told(assignment=self._assignment(task), files=_files(row), networks=_networks(row))
 
     def _assignment(self, task: Task) -> Assignment:
         service = self._view.services.get(task.service_id)
@@ -168,6 +178,8 @@ class NodeAssignments:
             desired=task.desired,
             status=_UNKNOWN,
             revision=task.revision,
+            service_labels=service.settings.labels if service else (),
+            generic=task.generic,
         )
 
     def _file_pieces(self, names: Sequence[str]) -> list[tuple[FileContent, ...]]:
@@ -209,9 +221,17 @@ def _spec_content(row: SpecRow) -> SpecContent:
     return SpecContent(digest=SpecDigest(row.digest), spec=row.spec)
 
 
-def _files(row: SpecRow, task: Task, status: TaskStatus) -> frozenset[BlobDigest]:
-    """The contents a task needs on its node: none once it is over or is to be stopped."""
-    if is_terminal(status.state) or task.desired > TaskState.COMPLETE:
-        return frozenset()
+def _is_over(task: Task, status: TaskStatus) -> bool:
+    """Whether a task needs nothing any more to run: it is over, or is to be stopped."""
+    return is_terminal(status.state) or task.desired > TaskState.COMPLETE
+
+
+def _files(row: SpecRow) -> frozenset[BlobDigest]:
+    """The contents a task needs on its node."""
     container = row.spec.container
     return frozenset(ref.digest for ref in (*container.configs, *container.secrets))
+
+
+def _networks(row: SpecRow) -> frozenset[str]:
+    """The networks a task needs on its node; the engine's own need no telling."""
+    return frozenset(attachment.network for attachment in row.spec.networks) - PREDEFINED

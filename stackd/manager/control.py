@@ -20,16 +20,24 @@ from stackd.api.control import (
     ApplyRequest,
     ApplyResponse,
     Caller,
+    ClusterRequest,
+    ConfigDetail,
+    Configs,
     DownProgress,
     DownRequest,
     Empty,
     EventsRequest,
+    FileRequest,
     ListRequest,
     LogsRequest,
     NameRequest,
+    NetworkRequest,
+    Networks,
     Nodes,
     PlanRequest,
+    RemoveRequest,
     ScaleRequest,
+    Secrets,
     ServiceDetail,
     Services,
     Stacks,
@@ -38,7 +46,17 @@ from stackd.api.control import (
     UpdateRequest,
     VersionResponse,
 )
-from stackd.api.views import EventView, LogLineView, PlanView, ServiceView, StatusView
+from stackd.api.views import (
+    ClusterView,
+    ConfigView,
+    EventView,
+    LogLineView,
+    NetworkView,
+    PlanView,
+    SecretView,
+    ServiceView,
+    StatusView,
+)
 from stackd.base.errors import NotFound, Refused, StackdError
 from stackd.base.ids import NodeId
 from stackd.base.records import encode
@@ -55,16 +73,19 @@ from stackd.engine.inputs import (
     ScaleService,
     SetSpec,
     StageContent,
+    UpdateCluster,
 )
 from stackd.engine.model import Owner, Principal, Service, SpecRow, Task
+from stackd.engine.orchestrate.slots import has_completed, is_live
 from stackd.engine.store import View
-from stackd.engine.taskstate import TaskState
 from stackd.manager import plan, present
+from stackd.manager.changes import changed_settings, changed_spec
 from stackd.manager.intake import Prepared, SecretKeeper, deploy, prepare
 from stackd.manager.logs import LogSource, merge_logs
+from stackd.manager.objects import Objects
 from stackd.manager.writer import Writer
 from stackd.spec.digest import spec_digest
-from stackd.spec.stack import ServiceSettings, StackSpec, TaskSpec, UpdateOrder
+from stackd.spec.stack import StackSpec
 
 WATCH_REST = 9
 """A watcher rests this many times as long as it took to look: watching a large cluster while much moves takes at most a
@@ -118,6 +139,7 @@ class Control:
         self._node_idle = node_idle
         self._stop = stop
         self._off_loop = off_loop
+        self._objects = Objects(lambda: writer.view, self._carry_out, keeper)
         self._planning = asyncio.Lock()
         """One forecast at a time: each keeps a thread busy, and the interpreter with it."""
 
@@ -135,10 +157,9 @@ class Control:
     # Deploying.
 
     async def apply(self, request: ApplyRequest, caller: Caller) -> ApplyResponse:
-        if request.base_version and request.base_version != plan.base_version(self._view):
-            raise Refused("plan.stale", "the cluster has changed since the plan was made", hint="run `stackd plan` again")
         owners = [Owner(file=file) for file in request.files]
         prepared, command = self._deployment(request.stacks, owners, caller.principal, adopt=request.adopt)
+        command = msgspec.structs.replace(command, base_version=request.base_version)
         reply = _accepted(await deploy(self._writer, prepared, command))
         names = [f"{stack.name}_{service.name}" for stack in request.stacks for service in stack.services]
         return ApplyResponse(revision=reply.revision, changed=reply.changed, services=tuple(names))
@@ -246,7 +267,7 @@ class Control:
         view = self._view
         found: list[Task] = [task for service in self._select(request) for task in view.tasks_of_service(service.id)]
         if not request.history:
-            found = [task for task in found if task.desired <= TaskState.RUNNING]
+            found = [task for task in found if is_live(task) and not has_completed(self._view, task)]
         found.sort(key=lambda task: (task.created_at, task.version), reverse=True)
         found.sort(key=lambda task: (self._name(task), task.slot, task.node_id if not task.slot else ""))
         return Tasks(items=tuple(present.task_view(view, task) for task in found))
@@ -266,6 +287,40 @@ class Control:
     async def nodes(self, request: Empty, caller: Caller) -> Nodes:
         nodes = sorted(self._view.nodes.values(), key=lambda node: present.node_name(self._view, node.id))
         return Nodes(items=tuple(present.node_view(self._view, node, leader=self._identity.node_id) for node in nodes))
+
+    async def update_cluster(self, request: ClusterRequest, caller: Caller) -> ClusterView:
+        command = UpdateCluster(principal=caller.principal, history_limit=request.history, rebalance_tasks=request.rebalance)
+        await self._carry_out(command)
+        return present.cluster_view(self._view)
+
+    # Networks, configs and secrets.
+
+    async def networks(self, request: Empty, caller: Caller) -> Networks:
+        return self._objects.networks()
+
+    async def configs(self, request: Empty, caller: Caller) -> Configs:
+        return self._objects.configs()
+
+    async def secrets(self, request: Empty, caller: Caller) -> Secrets:
+        return self._objects.secrets()
+
+    async def inspect_config(self, request: NameRequest, caller: Caller) -> ConfigDetail:
+        return self._objects.config(request.name)
+
+    async def create_network(self, request: NetworkRequest, caller: Caller) -> NetworkView:
+        return await self._objects.create_network(request, caller.principal)
+
+    async def create_config(self, request: FileRequest, caller: Caller) -> ConfigView:
+        return await self._objects.create_config(request, caller.principal)
+
+    async def create_secret(self, request: FileRequest, caller: Caller) -> SecretView:
+        return await self._objects.create_secret(request, caller.principal)
+
+    async def remove_object(self, request: RemoveRequest, caller: Caller) -> Empty:
+        await self._objects.remove(request, caller.principal)
+        return Empty()
+
+    # Logs.
 
     async def logs(self, request: LogsRequest, caller: Caller) -> AsyncIterator[LogLineView]:
         tasks = self._tasks_for_logs(request.name)
@@ -296,8 +351,8 @@ class Control:
         row = self._view.specs.get(service.spec)
         if row is None:
             raise StackdError("service.spec.missing", f"the spec of {service.name} is not in the state")
-        spec = _changed_spec(row.spec, request)
-        settings = _changed_settings(service.settings, request)
+        spec = changed_spec(row.spec, request)
+        settings = changed_settings(service.settings, request)
         if spec == row.spec and settings == service.settings:
             return present.service_view(self._view, service)
         unforced = msgspec.structs.replace(spec, force=row.spec.force)
@@ -321,9 +376,12 @@ class Control:
 
     async def _change(self, name: str, *inputs: Input) -> ServiceView:
         """Carry out a command (what is staged for it goes before it) and show what became of the service."""
+        await self._carry_out(*inputs)
+        return present.service_view(self._view, self._service(name))
+
+    async def _carry_out(self, *inputs: Input) -> None:
         for reply in await self._writer.submit_all(inputs):
             _accepted(reply)
-        return present.service_view(self._view, self._service(name))
 
     async def remove_service(self, request: NameRequest, caller: Caller) -> Empty:
         name = self._service(request.name).name
@@ -370,30 +428,3 @@ def _accepted(reply: Reply) -> Applied:
         case Rejected(code=code, message=message, hint=hint):
             kind = NotFound if code.endswith(".unknown") else Refused
             raise kind(code, message, hint=hint or None)
-
-
-def _changed_spec(spec: TaskSpec, request: UpdateRequest) -> TaskSpec:
-    """`spec` with what the request changes; `force` counts up so that equal specs are replaced as well."""
-    container = spec.container
-    if request.image is not None:
-        container = msgspec.structs.replace(container, image=request.image)
-    if request.env_add or request.env_remove:
-        environment = {entry.partition("=")[0]: entry for entry in container.env}
-        for name in request.env_remove:
-            environment.pop(name, None)
-        environment.update((entry.partition("=")[0], entry) for entry in request.env_add)
-        container = msgspec.structs.replace(container, env=tuple(sorted(environment.values())))
-    return msgspec.structs.replace(spec, container=container, force=spec.force + request.force)
-
-
-def _changed_settings(settings: ServiceSettings, request: UpdateRequest) -> ServiceSettings:
-    update = settings.update
-    if request.parallelism is not None:
-        update = msgspec.structs.replace(update, parallelism=request.parallelism)
-    if request.order is not None:
-        try:
-            update = msgspec.structs.replace(update, order=UpdateOrder(request.order))
-        except ValueError:
-            words = ", ".join(order.value for order in UpdateOrder)
-            raise Refused("service.order.bad", f'"{request.order}" is no update order', hint=f"one of: {words}") from None
-    return msgspec.structs.replace(settings, update=update)

@@ -20,7 +20,7 @@ from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import NodeId, TaskId
 from stackd.base.time import SECOND, Duration, Instant
 from stackd.engine.inputs import RegisterNode, Rejected
-from stackd.engine.model import Node, NodeState, Task, TaskStatus
+from stackd.engine.model import Node, NodeState, NodeStatus, Task, TaskStatus
 from stackd.engine.store import Changes
 from stackd.engine.view import View
 from stackd.manager.agent_session import AgentSession, HeartbeatFailure
@@ -94,6 +94,8 @@ class Dispatcher:
                 case Task() if row.node_id:
                     self._node_of[row.id] = row.node_id
                     self._touch(row.node_id, row.id)
+                case NodeStatus() if row.state is NodeState.UNKNOWN and (session := self._sessions.get(row.id)):
+                    session.end("a new leader has to hear from every node")
                 case TaskStatus() if node_id := self._node_of.get(row.id):
                     self._touch(node_id, row.id)
                 case _:
@@ -101,6 +103,8 @@ class Dispatcher:
         for table, key in changes.deletes:
             if table == "tasks" and (node_id := self._node_of.pop(TaskId(key), None)):
                 self._touch(node_id, TaskId(key))
+            elif table == "nodes" and (session := self._sessions.get(NodeId(key))):
+                session.end("the node was removed from the cluster")
 
     async def tail_logs(self, task: Task, *, follow: bool, tail: int, since: Instant) -> AsyncGenerator[LogChunk, None]:
         """Lines of a task's log from its node; the last chunk has `end`, and `error` if the stream broke. Raises
@@ -135,6 +139,8 @@ class Dispatcher:
             raise StackdError("manager.session.no_hello", "the agent does not say who it is") from None
         if not isinstance(first, Hello):
             raise StackdError("manager.session.no_hello", "the agent's first message was no hello")
+        if self._stopping:  # meanwhile: the sessions that `stop` ends are those that it finds
+            raise StreamClosed(self._stopping.reason)
         return first
 
     async def _attend(self, hello: Hello, stream: Stream[FromAgent, FromManager], address: str, node: Node | None) -> None:
@@ -149,12 +155,17 @@ class Dispatcher:
         why: StackdError | None = None
         try:
             await self._register(hello, address, node)
-            await session.run(Welcome(session=str(next(self._numbers)), heartbeat_ns=self._heartbeat))
+            await session.run(self._welcome())
         except StackdError as error:
             why = error
             raise
         finally:
             self._forget(session, silent=isinstance(why, HeartbeatFailure))
+
+    def _welcome(self) -> Welcome:
+        cluster = self._view.cluster
+        lease = cluster.lease_ns if cluster is not None else Duration(0)
+        return Welcome(session=str(next(self._numbers)), heartbeat_ns=self._heartbeat, lease_ns=lease)
 
     async def _register(self, hello: Hello, address: str, node: Node | None) -> None:
         """Make the node known and READY."""

@@ -15,11 +15,20 @@ import msgspec
 from stackd.base.errors import Refused
 from stackd.base.ids import BlobDigest, SpecDigest
 from stackd.base.records import encode
-from stackd.engine.inputs import DeployRevision, Input, Rejected, Reply, ServiceManifest, StackManifest, StageContent
+from stackd.engine.inputs import (
+    DeployRevision,
+    FileManifest,
+    Input,
+    Rejected,
+    Reply,
+    ServiceManifest,
+    StackManifest,
+    StageContent,
+)
 from stackd.engine.model import Blob, Owner, SpecRow
 from stackd.engine.store import View
 from stackd.spec.digest import spec_digest
-from stackd.spec.stack import FileRef, ServiceSpec, StackSpec
+from stackd.spec.stack import ConfigSpec, ExternalKind, FileRef, SecretSpec, ServiceSpec, StackSpec
 
 STAGE_BYTES = 256 * 1024
 """Content per staging entry (a single larger blob has one of its own). A piece that is no larger together with its manifest
@@ -55,22 +64,52 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prepare(stacks: Iterable[tuple[StackSpec, Owner]], keeper: SecretKeeper) -> Prepared:
-    """Name, seal and address everything in `stacks`. Raises Refused if a service names a secret that its stack lacks."""
+    """Name, seal and address everything in `stacks`. What is external keeps no digest: the engine fills in what the cluster
+    has. Raises Refused if a service names a secret that its stack neither has nor declares external."""
     manifests: list[StackManifest] = []
     specs: dict[SpecDigest, SpecRow] = {}
     blobs: dict[BlobDigest, Blob] = {}
     for stack, owner in stacks:
         secrets = _seal(stack, keeper, blobs)
+        known = {one.name: BlobDigest("") for one in stack.externals if one.kind is ExternalKind.SECRET} | secrets
         for config in stack.configs:
             blobs[config.digest] = Blob(digest=config.digest, data=config.data)
-        services = tuple(_manifest(service, secrets, specs) for service in stack.services)
-        manifests.append(StackManifest(name=stack.name, owner=owner, services=services))
+        manifests.append(
+            StackManifest(
+                name=stack.name,
+                owner=owner,
+                services=tuple(_manifest(service, known, specs) for service in stack.services),
+                networks=stack.networks,
+                configs=tuple(_config(config) for config in stack.configs),
+                secrets=tuple(_secret(secret, secrets[secret.name]) for secret in stack.secrets),
+                externals=stack.externals,
+            )
+        )
     return Prepared(manifests=tuple(manifests), specs=tuple(specs.values()), blobs=tuple(blobs.values()))
 
 
+def _config(config: ConfigSpec) -> FileManifest:
+    return FileManifest(name=config.name, digest=config.digest, labels=config.labels, template=config.template)
+
+
+def _secret(secret: SecretSpec, digest: BlobDigest) -> FileManifest:
+    return FileManifest(
+        name=secret.name,
+        digest=digest,
+        labels=secret.labels,
+        template=secret.template,
+        driver=secret.driver,
+        driver_options=secret.driver_options,
+    )
+
+
 def _seal(stack: StackSpec, keeper: SecretKeeper, blobs: dict[BlobDigest, Blob]) -> dict[str, BlobDigest]:
+    """Seal the stack's secrets into `blobs`; their digests by name. One that a driver provides has none."""
     names: dict[str, BlobDigest] = {}
     for secret in stack.secrets:
+        if secret.driver:
+            names[secret.name] = BlobDigest("")
+            continue
         digest = names[secret.name] = keeper.name_secret(secret.data)
         if digest not in blobs:
             blobs[digest] = Blob(digest=digest, data=keeper.seal_blob(secret.data, digest), sealed=True)

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 
 from stackd.api.views import ChangeView, PlanStepView, PlanView, ServicePlanView
 from stackd.base.ids import ServiceId
-from stackd.base.records import encode
 from stackd.base.time import SECOND
 from stackd.engine.explain import service_health
 from stackd.engine.forecast import RUNNING, STOPPED, Forecast, Moment, forecast
 from stackd.engine.inputs import DeployRevision, Rejected, StageContent
 from stackd.engine.model import Service
+from stackd.engine.orchestrate.slots import is_live
 from stackd.engine.store import Store, View
 from stackd.engine.taskstate import TaskState
+from stackd.engine.written import base_version
 from stackd.manager import present
 from stackd.manager.intake import Prepared
 
-_VERSION_BYTES = 6
-"""Of the digest that `base_version` is: every reader of JSON can hold that many exactly."""
-
 STEPS_SHOWN = 500
 """Steps per service in a plan: more says nothing more to anybody."""
-
-
-def base_version(view: View) -> int:
-    """A number for what people wrote: another one after any change of a service or stack, also after one is gone, and the
-    same whatever is reported. Never 0, which in a request means that the caller doesn't care."""
-    written = sorted((row.key, row.version) for row in view.services.values() if not row.removing)
-    written += sorted((row.key, row.version) for row in view.stacks.values())
-    return int.from_bytes(hashlib.sha256(encode(written)).digest()[:_VERSION_BYTES], "big") | 1
 
 
 def make_plan(
@@ -157,8 +146,6 @@ def _placement(view: View, service: ServiceId) -> dict[str, int]:
     """Tasks per node at the end."""
     return dict(
         Counter(
-            present.node_name(view, task.node_id)
-            for task in view.tasks_of_service(service)
-            if task.node_id and task.desired <= TaskState.RUNNING
+            present.node_name(view, task.node_id) for task in view.tasks_of_service(service) if task.node_id and is_live(task)
         )
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
 from stackd.api.views import (
+    ClusterView,
     EventView,
     NodeView,
     PortView,
@@ -24,6 +25,7 @@ from stackd.base.records import Pairs
 from stackd.base.time import Instant
 from stackd.engine.explain import service_health
 from stackd.engine.model import (
+    Cluster,
     Event,
     Node,
     NodeState,
@@ -36,8 +38,10 @@ from stackd.engine.model import (
     Stack,
     Task,
 )
+from stackd.engine.orchestrate.runs import runs_of, wanted_completions
+from stackd.engine.orchestrate.slots import is_live
 from stackd.engine.store import View
-from stackd.engine.taskstate import TaskState
+from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.spec.stack import ServiceMode
 
 _HEALTH_ORDER = ("healthy", "progressing", "degraded", "failed")
@@ -101,7 +105,7 @@ def service_view(view: View, service: Service) -> ServiceView:
     running = [
         task
         for task in view.tasks_of_service(service.id)
-        if task.desired <= TaskState.RUNNING and view.status_of(task.id).state == TaskState.RUNNING
+        if is_live(task) and view.status_of(task.id).state == TaskState.RUNNING
     ]
     health, converged, message = service_health(view, service)
     rollout = view.rollouts.get(service.id)
@@ -130,16 +134,25 @@ def service_view(view: View, service: Service) -> ServiceView:
         revision=service.revision,
         created_at=rfc3339(service.created_at),
         updated_at=rfc3339(service.updated_at),
+        completed=len(runs_of(view, service).completed) if service.iteration else 0,
+        iteration=service.iteration,
     )
 
 
 def wanted_tasks(view: View, service: Service) -> int:
-    """How many tasks the service should run: its replicas, or for a global service the nodes it has a task on."""
+    """How many tasks the service should run: its replicas, or for a global service the nodes it has a task on; of a job how
+    many runs have to complete."""
     if service.removing:
         return 0
-    if service.settings.mode is ServiceMode.REPLICATED:
-        return service.settings.replicas
-    return len({task.node_id for task in view.tasks_of_service(service.id) if task.desired <= TaskState.RUNNING})
+    match service.settings.mode:
+        case ServiceMode.REPLICATED:
+            return service.settings.replicas
+        case ServiceMode.GLOBAL:
+            return len({task.node_id for task in view.tasks_of_service(service.id) if is_live(task)})
+        case ServiceMode.REPLICATED_JOB | ServiceMode.GLOBAL_JOB:
+            return wanted_completions(view, service)
+        case other:
+            assert_never(other)
 
 
 def spec_json(view: View, digest: SpecDigest) -> Any:
@@ -277,6 +290,18 @@ def _sync(sources: tuple[SourceView, ...], stacks: tuple[StackView, ...]) -> str
     return "out-of-sync" if waiting or any(stack.sync != "synced" for stack in stacks) else "synced"
 
 
+def cluster_view(view: View) -> ClusterView:
+    """The cluster's settings; before there are any, those that every cluster begins with."""
+    cluster = view.cluster or Cluster(id="", created_at=view.now)
+    return ClusterView(
+        id=cluster.id,
+        history_limit=cluster.history_limit,
+        rebalance_tasks=cluster.rebalance_tasks,
+        address_pools=cluster.address_pools,
+        subnet_bits=cluster.subnet_bits,
+    )
+
+
 def node_view(view: View, node: Node, *, leader: NodeId) -> NodeView:
     status = view.node_statuses.get(node.id)
     description = status.description if status else None
@@ -295,7 +320,7 @@ def node_view(view: View, node: Node, *, leader: NodeId) -> NodeView:
         cpus=description.resources.nano_cpus / 1e9 if description else 0.0,
         memory_bytes=description.resources.memory_bytes if description else 0,
         labels=dict(node.labels),
-        tasks=sum(1 for task in view.tasks_of_node(node.id) if task.desired <= TaskState.RUNNING),
+        tasks=sum(is_live(task) and not is_terminal(view.status_of(task.id).state) for task in view.tasks_of_node(node.id)),
         message=status.message if status else "",
     )
 

@@ -17,15 +17,14 @@ from collections.abc import Callable, Sequence
 
 from stackd.base.errors import Retry, StackdError, Unavailable
 from stackd.base.ids import Entropy
-from stackd.base.records import encode
 from stackd.base.time import SECOND, Clock, Instant
 from stackd.engine.inputs import FullPass, Input, Reply, Wake
 from stackd.engine.step import Decision, step
-from stackd.engine.store import Changes, Store, View
+from stackd.engine.store import Changes, Store, View, encode_transaction
 from stackd.manager.feed import Feed
 from stackd.manager.inbox import Inbox, Pending, fail
 from stackd.manager.timers import Timers
-from stackd.raft.consensus import Consensus, NotLeader, OutcomeUnknown, SnapshotView
+from stackd.raft.consensus import Consensus, Installed, NotLeader, OutcomeUnknown, SnapshotView
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +33,20 @@ STORAGE_RETRY_SECONDS = 1.0
 
 Listener = Callable[[Changes], None]
 
+Decide = Callable[[View, Sequence[Input], Instant, Entropy], Decision]
+
 
 class Writer:
-    """Owns the store. `run()` applies what is committed and, while this member leads, decides."""
+    """Owns the store. `run()` applies what is committed and, while this member leads, decides. `decide` is `step`, or
+    `step` with somebody looking on."""
 
-    def __init__(self, store: Store, consensus: Consensus, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, store: Store, consensus: Consensus, clock: Clock, entropy: Entropy, *, decide: Decide = step) -> None:
         self.store = store
         self.feed = Feed(store.index)
         self._consensus = consensus
         self._clock = clock
         self._entropy = entropy
+        self._decide_on = decide
         self._inbox = Inbox()
         self._timers = Timers()
         self._listeners: list[Listener] = []
@@ -91,7 +94,10 @@ class Writer:
 
     async def _apply_committed(self, group: asyncio.TaskGroup) -> None:
         async for entry in self._consensus.committed():
-            changes = self.store.apply(entry.index, entry.data)
+            if isinstance(entry, Installed):
+                changes = self.store.install(entry.content)
+            else:
+                changes = self.store.apply(entry.index, entry.data)
             for listener in self._listeners:
                 listener(changes)
             self.feed.advance(entry.index)
@@ -141,7 +147,7 @@ class Writer:
         while True:
             now = self._now()
             if due := self._timers.take_due(now):
-                self._inbox.put(Pending((Wake(services=due),)))
+                self._inbox.put(Pending((Wake(services=due, whole=False),)))
             if batch := self._inbox.take_batch():
                 return batch
             next_at = self._timers.next_at()
@@ -155,7 +161,7 @@ class Writer:
         """Decide on the batch, store the decision, answer. Whatever happens, nobody in the batch is left waiting."""
         inputs = [one for pending in batch for one in pending.inputs]
         try:
-            decision = step(self.view, inputs, self._now(), self._entropy)
+            decision = self._decision_on(inputs)
             await self._commit(decision, term)
         except StackdError as error:
             await self._not_stored(batch, term, error)
@@ -169,9 +175,18 @@ class Writer:
             self._inbox.put(Pending((Wake(services=decision.more),)))
         _answer(batch, decision.replies)
 
+    def _decision_on(self, inputs: Sequence[Input]) -> Decision:
+        """What the engine makes of the inputs. It contains its own faults; should one get through, then the input at fault is
+        refused, and the loop goes on."""
+        try:
+            return self._decide_on(self.view, inputs, self._now(), self._entropy)
+        except Exception as exc:
+            log.exception("the engine failed: inputs=%d", len(inputs))
+            raise StackdError("engine.fault", f"stackd failed to decide on this: {type(exc).__name__}: {exc}") from exc
+
     async def _commit(self, decision: Decision, term: int) -> None:
         if decision.transaction is not None:
-            await self._append(encode(decision.transaction), term)
+            await self._append(encode_transaction(decision.transaction), term)
 
     async def _append(self, data: bytes, term: int) -> None:
         """Return once the entry is durable and applied."""

@@ -14,10 +14,6 @@ from stackd.base.ids import TaskId
 from stackd.base.time import Clock, Instant
 from stackd.engine.model import NodeDescription
 from stackd.simulation.host import Container, FakeHost, behaviour_of
-from stackd.spec.stack import Resources
-
-CAPACITY = Resources(nano_cpus=8_000_000_000, memory_bytes=16 * 1024**3)
-"""What every simulated host has."""
 
 
 class FakeController:
@@ -127,15 +123,7 @@ class FakeExecutor:
     async def describe(self) -> NodeDescription:
         if not self._host.engine_up:
             raise Unavailable("fake.engine.away", "the engine does not answer")
-        return NodeDescription(
-            hostname=self._host.hostname,
-            os="linux",
-            arch="x86_64",
-            resources=CAPACITY,
-            executors=(self.name,),
-            engine_version="1",
-            features=("ports-map",),
-        )
+        return self._host.description
 
     def available(self) -> bool:
         return self._host.engine_up

@@ -10,8 +10,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from stackd.base.time import Duration, seconds
-from stackd.simulation.cluster import SimulatedCluster, SimulatedNode
+from stackd.engine.model import NodeDescription
+from stackd.simulation.cluster import SimulatedCluster
+from stackd.simulation.manager import SimulatedManager
+from stackd.simulation.node import SimulatedNode
+from stackd.spec.stack import Resources
 
 SHORTEST_SECONDS = 0.1
 LONGEST_SECONDS = 40.0
@@ -31,7 +37,8 @@ class Faults:
         self._cluster = cluster
         self._chance = cluster.chance("faults")
         self._healed = asyncio.Event()
-        self._manager_busy = asyncio.Lock()
+        self._managers_busy = asyncio.Lock()
+        self._usual: dict[str, NodeDescription] = {}
         self._kinds: dict[str, Fault] = {
             "agent crash": self._crash_agent,
             "host reboot": self._reboot_host,
@@ -40,10 +47,15 @@ class Faults:
             "node unreachable": self._isolate,
             "engine away": self._stop_engine,
             "task crash": self._crash_task,
+            "host changes": self._change_host,
             "agent's disk full": self._fill_agents_disk,
             "clock off": self._shift_clock,
-            "manager crash": self._crash_manager,
-            "leadership lost": self._depose_manager,
+            "manager's clock off": self._shift_managers_clock,
+            "leader crash": self._crash_leader,
+            "follower crash": self._crash_follower,
+            "leader cut off": self._cut_leader_off,
+            "follower cut off": self._cut_follower_off,
+            "leadership lost": self._depose_leader,
             "log full": self._fill_log,
         }
 
@@ -126,6 +138,15 @@ class Faults:
         if running := [one for one in host.containers.values() if one.running]:
             host.end(self._chance.choice(running), self._chance.choice([0, 1, 137]))
 
+    async def _change_host(self) -> None:
+        """A host loses most of its processors, or its place, for a while."""
+        host = self._victim().host
+        usual = self._usual.setdefault(host.hostname, host.description)
+        changes = ({"resources": Resources(nano_cpus=1_000_000_000)}, {"engine_labels": (("zone", "c"),)}, {"executors": ()})
+        host.description = msgspec.structs.replace(usual, **self._chance.choice(changes))
+        await self._last()
+        host.description = usual
+
     async def _fill_agents_disk(self) -> None:
         states = self._victim().host.states
         states.full = True
@@ -135,19 +156,51 @@ class Faults:
     async def _shift_clock(self) -> None:
         self._victim().clock.drift = Duration(self._chance.randint(-DRIFT, DRIFT))
 
-    async def _crash_manager(self) -> None:
-        async with self._manager_busy:
-            await self._cluster.kill_manager()
-            await self._last()
-            self._cluster.log.full = False
-            await self._cluster.start_manager()
+    async def _shift_managers_clock(self) -> None:
+        manager = self._chance.choice(self._cluster.managers)
+        manager.clock.drift = Duration(self._chance.randint(-DRIFT, DRIFT))
 
-    async def _depose_manager(self) -> None:
-        async with self._manager_busy:
+    # Of the managers one at a time is in trouble: without a majority nothing could be looked at.
+
+    async def _crash_leader(self) -> None:
+        await self._restart(leader=True)
+
+    async def _crash_follower(self) -> None:
+        await self._restart(leader=False)
+
+    async def _restart(self, *, leader: bool) -> None:
+        async with self._managers_busy:
+            if manager := self._manager(leader=leader):
+                await self._cluster.kill_manager(manager)
+                await self._last()
+                await self._cluster.start_manager(manager)
+
+    async def _cut_leader_off(self) -> None:
+        await self._separate(leader=True)
+
+    async def _cut_follower_off(self) -> None:
+        await self._separate(leader=False)
+
+    async def _separate(self, *, leader: bool) -> None:
+        async with self._managers_busy:
+            if manager := self._manager(leader=leader):
+                self._cluster.log.cut(manager.name)
+                await self._last()
+                self._cluster.log.join(manager.name)
+
+    async def _depose_leader(self) -> None:
+        async with self._managers_busy:
             self._cluster.depose_manager()
 
     async def _fill_log(self) -> None:
-        async with self._manager_busy:
-            self._cluster.log.full = True
-            await self._last()
-            self._cluster.log.full = False
+        async with self._managers_busy:
+            if manager := self._manager(leader=True):
+                self._cluster.log.set_full(manager.name, True)
+                await self._last()
+                self._cluster.log.set_full(manager.name, False)
+
+    def _manager(self, *, leader: bool) -> SimulatedManager | None:
+        """The leader or any follower, if there is one."""
+        present = self._cluster.log.leader
+        fitting = [manager for manager in self._cluster.managers if (manager.name == present) == leader]
+        return self._chance.choice(fitting) if fitting else None

@@ -24,6 +24,9 @@ from stackd.agent.taskfiles import StoredTask
 from stackd.base.ids import TaskId
 from stackd.base.records import decoder, encode
 from stackd.base.time import Instant
+from stackd.engine.model import NodeDescription
+from stackd.engine.taskstate import TaskState
+from stackd.spec.stack import Resources
 
 _EXITS = re.compile(r":exits-(\d+)-after-(\d+)s")
 _SLOW = re.compile(r":(pulls|starts|stops)-in-(\d+)s")
@@ -70,10 +73,13 @@ class Container:
 
 
 class MemoryTaskStates:
-    """The agent's task files on a simulated host's disk. `full` makes every write fail."""
+    """The agent's task files on a simulated host's disk. `full` makes every write fail. `moves` counts how tasks went from
+    state to state."""
 
     def __init__(self) -> None:
+        self.moves: Counter[tuple[TaskState, TaskState]] = Counter()
         self._tasks: dict[TaskId, bytes] = {}
+        self._states: dict[TaskId, TaskState] = {}
         self._decode = decoder(StoredTask).decode
         self.full = False
 
@@ -83,18 +89,37 @@ class MemoryTaskStates:
     def save(self, task: StoredTask) -> None:
         if self.full:
             raise OSError(errno.ENOSPC, "no space left on device")
-        self._tasks[task.assignment.id] = encode(task)
+        task_id, state = task.assignment.id, task.status.state
+        before = self._states.get(task_id, state)
+        if state is not before:
+            self.moves[before, state] += 1
+        self._states[task_id] = state
+        self._tasks[task_id] = encode(task)
 
     def delete(self, task_id: TaskId) -> None:
         self._tasks.pop(task_id, None)
+        self._states.pop(task_id, None)
+
+
+CAPACITY = Resources(nano_cpus=8_000_000_000, memory_bytes=16 * 1024**3)
+"""What a simulated host has, if nothing else is said."""
 
 
 class FakeHost:
     """The containers of one node, its engine and its disk. `starts` counts how often each task was started, ever: never
-    twice."""
+    twice. `description` is what its agent finds when it looks."""
 
     def __init__(self, hostname: str, entropy: random.Random) -> None:
         self.hostname = hostname
+        self.description = NodeDescription(
+            hostname=hostname,
+            os="linux",
+            arch="x86_64",
+            resources=CAPACITY,
+            executors=("fake",),
+            engine_version="1",
+            features=("ports-map",),
+        )
         self.containers: dict[TaskId, Container] = {}
         self.states = MemoryTaskStates()
         self.starts: Counter[TaskId] = Counter()

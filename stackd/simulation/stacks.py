@@ -9,7 +9,9 @@ from stackd.spec.stack import (
     ContainerSpec,
     FailureAction,
     FileRef,
+    Placement,
     Port,
+    Resources,
     RestartCondition,
     RestartPolicy,
     SecretSpec,
@@ -22,6 +24,9 @@ from stackd.spec.stack import (
     UpdateOrder,
 )
 
+NOWHERE_SPECIAL = Placement()
+NOTHING = Resources()
+
 
 def a_service(
     name: str = "web",
@@ -29,39 +34,61 @@ def a_service(
     *,
     replicas: int = 1,
     everywhere: bool = False,
+    mode: ServiceMode = ServiceMode.REPLICATED,
     parallelism: int = 1,
+    delay_seconds: float = 0.0,
     order: UpdateOrder = UpdateOrder.STOP_FIRST,
     failure_action: FailureAction = FailureAction.PAUSE,
+    max_failure_ratio: float = 0.0,
     monitor_seconds: float = 5.0,
     restart: RestartCondition = RestartCondition.ANY,
     restart_seconds: float = 1.0,
+    max_attempts: int = 0,
     port: int = 0,
     config: bytes = b"",
+    config_name: str = "conf",
     secret: str = "",
+    placement: Placement = NOWHERE_SPECIAL,
+    reservations: Resources = NOTHING,
 ) -> ServiceSpec:
-    """One service. `config` is the content of a config it mounts, `secret` the name of a secret of its stack."""
-    configs = (FileRef(source="conf", target="/conf", digest=blob_digest(config)),) if config else ()
+    """One service. `config` is the content of a config it mounts, under its `config_name` in the cluster, `secret` the name
+    of a secret of its stack. `everywhere` is short for the global mode."""
+    mode = ServiceMode.GLOBAL if everywhere else mode
+    configs = (FileRef(source=config_name, target="/conf", digest=blob_digest(config)),) if config else ()
     secrets = (FileRef(source=secret, target="/run/secrets/s"),) if secret else ()
     task = TaskSpec(
         container=ContainerSpec(image=image, configs=configs, secrets=secrets),
-        restart=RestartPolicy(condition=restart, delay_ns=seconds(restart_seconds)),
+        restart=RestartPolicy(condition=restart, delay_ns=seconds(restart_seconds), max_attempts=max_attempts),
         ports=(Port(target=80, published=port),) if port else (),
+        placement=placement,
+        reservations=reservations,
     )
     update = UpdateConfig(
-        parallelism=parallelism, order=order, failure_action=failure_action, monitor_ns=seconds(monitor_seconds)
+        parallelism=parallelism,
+        delay_ns=seconds(delay_seconds),
+        order=order,
+        failure_action=failure_action,
+        max_failure_ratio=max_failure_ratio,
+        monitor_ns=seconds(monitor_seconds),
     )
     settings = ServiceSettings(
-        mode=ServiceMode.GLOBAL if everywhere else ServiceMode.REPLICATED,
-        replicas=0 if everywhere else replicas,
+        mode=mode,
+        replicas=0 if mode is ServiceMode.GLOBAL else replicas,
         update=update,
         rollback=UpdateConfig(parallelism=parallelism, order=order, monitor_ns=seconds(1)),
     )
     return ServiceSpec(name=name, task=task, settings=settings)
 
 
-def a_stack(name: str, *services: ServiceSpec, config: bytes = b"", secrets: dict[str, bytes] | None = None) -> StackSpec:
+def a_stack(
+    name: str,
+    *services: ServiceSpec,
+    config: bytes = b"",
+    config_name: str = "conf",
+    secrets: dict[str, bytes] | None = None,
+) -> StackSpec:
     """A stack of these services."""
-    configs = (ConfigSpec(name="conf", digest=blob_digest(config), data=config),) if config else ()
+    configs = (ConfigSpec(name=config_name, digest=blob_digest(config), data=config),) if config else ()
     return StackSpec(
         name=name,
         services=tuple(sorted(services, key=lambda service: service.name)),

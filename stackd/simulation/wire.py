@@ -23,32 +23,30 @@ class _Lane:
     def __init__(self, latency: Latency) -> None:
         self._latency = latency
         self._under_way: deque[tuple[float, Any]] = deque()
+        self._arrived: deque[Any] = deque()
         self._latest = 0.0
-        self._changed = asyncio.Event()
+        self._waiters: list[asyncio.Future[None]] = []
         self.closed = False
         self.stalled = False
 
     async def put(self, message: Any) -> None:
-        while not self.closed and len(self._under_way) >= QUEUE_LIMIT:
-            await self._wait(None)
+        while not self.closed and len(self._under_way) + len(self._arrived) >= QUEUE_LIMIT:
+            await self._wait()
         if self.closed:
             raise StreamClosed
-        self._latest = max(self._latest, asyncio.get_running_loop().time() + self._latency())
+        loop = asyncio.get_running_loop()
+        self._latest = max(self._latest, loop.time() + self._latency())
         self._under_way.append((self._latest, message))
-        self._wake()
+        loop.call_at(self._latest, self._arrive)
 
     async def get(self) -> Any:
-        while True:
-            arrives_at = None
-            if self._under_way and not self.stalled:
-                arrives_at, message = self._under_way[0]
-                if arrives_at <= asyncio.get_running_loop().time():
-                    self._under_way.popleft()
-                    self._wake()
-                    return message
-            elif self.closed and not self._under_way:
+        while not self._arrived:
+            if self.closed and not self._under_way:
                 raise StreamClosed
-            await self._wait(arrives_at)
+            await self._wait()
+        message = self._arrived.popleft()
+        self._wake()
+        return message
 
     def close(self) -> None:
         self.closed = True
@@ -56,23 +54,30 @@ class _Lane:
 
     def cut(self) -> None:
         self._under_way.clear()
+        self._arrived.clear()
         self.close()
 
     def stall(self, stalled: bool) -> None:
         self.stalled = stalled
+        self._arrive()
+
+    def _arrive(self) -> None:
+        """Hand over what has been under way for long enough."""
+        now = asyncio.get_running_loop().time()
+        while self._under_way and not self.stalled and self._under_way[0][0] <= now:
+            self._arrived.append(self._under_way.popleft()[1])
         self._wake()
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
-    async def _wait(self, until: float | None) -> None:
-        changed = self._changed
-        try:
-            async with asyncio.timeout_at(until):
-                await changed.wait()
-        except TimeoutError:
-            return
+    async def _wait(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
 
 
 class _End:

@@ -9,8 +9,9 @@ import pytest
 from stackd.engine.inputs import Applied, RemoveStack, RollbackService, ScaleService, SetAvailability
 from stackd.engine.model import SYSTEM, Availability, NodeState, RolloutState, Service, Task
 from stackd.engine.taskstate import TaskState
-from stackd.simulation.cluster import SimulatedCluster, SimulatedNode
+from stackd.simulation.cluster import SimulatedCluster
 from stackd.simulation.loop import run
+from stackd.simulation.node import SimulatedNode
 from stackd.simulation.stacks import a_service, a_stack
 from stackd.spec.stack import FailureAction, UpdateOrder
 
@@ -349,12 +350,12 @@ def test_a_full_log_keeps_the_old_state_and_goes_on_when_there_is_room() -> None
         await cluster.deploy(a_stack("shop", a_service(replicas=2)))
         await cluster.settle()
         before = cluster.view.version
-        cluster.log.full = True
+        cluster.log.set_full("manager-1", True)
         deploying = asyncio.create_task(cluster.deploy(a_stack("shop", a_service(image="img:v2", replicas=2))))
         await asyncio.sleep(30)
         assert cluster.view.version == before
         assert images(cluster, "shop_web") == {"img:v1"}
-        cluster.log.full = False
+        cluster.log.set_full("manager-1", False)
         await deploying
         await cluster.settle()
         assert images(cluster, "shop_web") == {"img:v2"}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from stackd.engine.admit.cluster import update_cluster
 from stackd.engine.admit.deploy import deploy_revision, remove_stack, stage_content
-from stackd.engine.admit.nodes import register_node, report_node, report_tasks, set_availability
+from stackd.engine.admit.nodes import lose_sight, register_node, remove_node, report_node, report_tasks, set_availability
+from stackd.engine.admit.objects import create_file, create_network, remove_object
 from stackd.engine.admit.refusal import Refusal
 from stackd.engine.admit.services import force_update, remove_service, rollback_service, scale_service, set_spec
 from stackd.engine.admit.sources import put_source, report_source
@@ -17,6 +19,8 @@ from stackd.engine.dirty import Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import (
     Applied,
+    CreateFile,
+    CreateNetwork,
     DeployRevision,
     ForceUpdate,
     FullPass,
@@ -24,6 +28,8 @@ from stackd.engine.inputs import (
     PutSource,
     RegisterNode,
     Rejected,
+    RemoveNode,
+    RemoveObject,
     RemoveService,
     RemoveStack,
     Reply,
@@ -35,9 +41,11 @@ from stackd.engine.inputs import (
     SetAvailability,
     SetSpec,
     StageContent,
+    UpdateCluster,
     Wake,
 )
 from stackd.engine.model import Cluster
+from stackd.engine.rollout import grant_time
 
 __all__ = ["admit"]
 
@@ -60,7 +68,10 @@ def _dispatch(draft: Draft, dirty: Dirty, given: Input) -> Applied:
         case ReportTasks():
             return report_tasks(draft, dirty, given)
         case Wake():
-            dirty.mark(given.services)
+            if given.whole:
+                dirty.mark(given.services)
+            else:
+                dirty.mark_due(given.services)
             return Applied(changed=False)
         case FullPass():
             return _full_pass(draft, dirty, given)
@@ -86,6 +97,16 @@ def _dispatch(draft: Draft, dirty: Dirty, given: Input) -> Applied:
             return report_node(draft, dirty, given)
         case SetAvailability():
             return set_availability(draft, dirty, given)
+        case RemoveNode():
+            return remove_node(draft, dirty, given)
+        case UpdateCluster():
+            return update_cluster(draft, dirty, given)
+        case CreateNetwork():
+            return create_network(draft, dirty, given)
+        case CreateFile():
+            return create_file(draft, given)
+        case RemoveObject():
+            return remove_object(draft, dirty, given)
         case PutSource():
             return put_source(draft, given)
         case ReportSource():
@@ -95,8 +116,11 @@ def _dispatch(draft: Draft, dirty: Dirty, given: Input) -> Applied:
 
 
 def _full_pass(draft: Draft, dirty: Dirty, given: FullPass) -> Applied:
-    """A new leader looks at everything; the first of all also makes the cluster's own record."""
+    """A new leader looks at everything, of which it has seen nothing yet; the first of all also makes the cluster's own
+    record."""
     dirty.mark_all(draft)
+    lose_sight(draft)
+    grant_time(draft)
     if draft.cluster is not None:
         return Applied(changed=False)
     draft.put(Cluster(id=given.cluster_id or draft.new_id(), created_at=draft.now))

@@ -10,15 +10,24 @@ from collections import Counter
 import msgspec
 
 from stackd.base.ids import RevisionId, ServiceId, SpecDigest
+from stackd.engine.admit.order import check_order
 from stackd.engine.admit.ports import check_ports
 from stackd.engine.admit.refusal import Refusal, check_not_owned, stack_of
 from stackd.engine.admit.services import change_service, drop_service, existing_spec
-from stackd.engine.dirty import Dirty
+from stackd.engine.admit.stack_objects import (
+    StackObjects,
+    check_externals,
+    check_networks,
+    drop_objects_of,
+    with_contents,
+)
+from stackd.engine.dirty import JOBS, Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import Applied, DeployRevision, RemoveStack, ServiceManifest, StackManifest, StageContent
-from stackd.engine.model import Principal, PrincipalKind, Revision, RevisionState, Service, Stack
+from stackd.engine.model import Principal, PrincipalKind, Revision, RevisionState, Service, SpecRow, Stack
 from stackd.engine.revisions import latest_of, record_revision
 from stackd.engine.view import View
+from stackd.engine.written import base_version
 from stackd.spec.digest import blob_digest, spec_digest
 
 
@@ -42,11 +51,16 @@ def stage_content(draft: Draft, given: StageContent) -> Applied:
 
 def deploy_revision(draft: Draft, dirty: Dirty, given: DeployRevision) -> Applied:
     """Make the stacks what the manifest says."""
+    if given.base_version and given.base_version != base_version(draft):
+        raise Refusal("plan.stale", "the cluster has changed since the plan was made", "run `stackd plan` again")
     if (held := _rolled_back_before(draft, given)) is not None:
         return Applied(changed=False, revision=held.id)
     _check_manifest(draft, given)
     deployment = _Deployment(draft, dirty, given)
     for stack in given.stacks:
+        deployment.put_objects(stack)
+    for stack in given.stacks:
+        check_externals(draft, stack)
         deployment.put_stack(stack)
     for name in given.prune:
         deployment.prune_stack(name)
@@ -77,6 +91,7 @@ def _check_manifest(view: View, given: DeployRevision) -> None:
             raise Refusal("deploy.stack.duplicate", f'stack "{name}" is in this revision more than once')
     for stack in given.stacks:
         _check_owner(view, given, stack)
+        check_order(stack)
         for service in stack.services:
             if service.spec not in view.specs:
                 raise Refusal(
@@ -100,7 +115,7 @@ def _check_owner(view: View, given: DeployRevision, stack: StackManifest) -> Non
 def _check_blobs(view: View, stack: StackManifest, service: ServiceManifest) -> None:
     container = existing_spec(view, service.spec).container
     for ref in (*container.configs, *container.secrets):
-        if ref.digest not in view.blobs:
+        if ref.digest and ref.digest not in view.blobs:
             raise Refusal(
                 "deploy.content.missing",
                 f'the content of "{ref.source}" for {stack.name}_{service.name} was not staged',
@@ -119,12 +134,20 @@ class _Deployment:
         self.services: list[ServiceId] = []
         self.written: list[Service] = []
         self.touched = False
+        self._objects = StackObjects(draft, dirty, given)
+        self._changed_objects: set[str] = set()
+
+    def put_objects(self, manifest: StackManifest) -> None:
+        """The stack's networks, configs and secrets, before any service: they may be another stack's externals."""
+        if self._objects.put(manifest):
+            self._changed_objects.add(manifest.name)
 
     def put_stack(self, manifest: StackManifest) -> None:
         draft = self._draft
         present = {row.name: row for row in draft.services_of_stack(manifest.name) if not row.removing}
-        wrote = False
+        wrote = manifest.name in self._changed_objects
         for one in manifest.services:
+            one = self._resolved(manifest, one)
             service = present.pop(f"{manifest.name}_{one.name}", None)
             if service is not None and service.settings.mode is not one.settings.mode:
                 drop_service(draft, self._dirty, service, "its mode changes, which makes it another service")
@@ -133,7 +156,22 @@ class _Deployment:
         for service in present.values():
             drop_service(draft, self._dirty, service, "no longer in the stack")
             wrote = True
+        wrote = self._objects.drop_unlisted(manifest) or wrote
         self._put_stack_row(manifest, wrote)
+
+    def _resolved(self, stack: StackManifest, one: ServiceManifest) -> ServiceManifest:
+        """The service with the contents of its external configs and secrets as they are now. Refuses a network that nobody
+        has made."""
+        draft, name = self._draft, f"{stack.name}_{one.name}"
+        spec = existing_spec(draft, one.spec)
+        check_networks(draft, name, spec)
+        resolved = with_contents(draft, name, spec)
+        if resolved == spec:
+            return one
+        digest = spec_digest(resolved)
+        if digest not in draft.specs:
+            draft.put(SpecRow(digest=digest, spec=resolved, staged_at=draft.now))
+        return msgspec.structs.replace(one, spec=digest)
 
     def _put_stack_row(self, manifest: StackManifest, wrote: bool) -> None:
         draft, present = self._draft, self._draft.stacks.get(manifest.name)
@@ -201,6 +239,7 @@ class _Deployment:
             version=draft.next_version,
             spec_version=draft.next_version,
             revision=self.revision_id,
+            iteration=int(one.settings.mode in JOBS),
         )
         draft.put(service, "new in the stack")
         draft.event("service.created", service.name, "created", stack=stack.name, principal=self._given.principal)
@@ -240,5 +279,6 @@ def remove_stack(draft: Draft, dirty: Dirty, given: RemoveStack) -> Applied:
 def _drop_stack(draft: Draft, dirty: Dirty, stack: Stack, why: str, principal: Principal) -> None:
     for service in draft.services_of_stack(stack.name):
         drop_service(draft, dirty, service, why)
+    drop_objects_of(draft, dirty, stack.name)
     draft.delete(Stack, stack.name)
     draft.event("stack.removed", stack.name, why, stack=stack.name, principal=principal)

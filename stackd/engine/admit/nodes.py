@@ -7,10 +7,10 @@ import msgspec
 from stackd.base.ids import NodeId
 from stackd.base.time import Instant
 from stackd.engine.admit.refusal import Refusal
-from stackd.engine.dirty import Dirty
+from stackd.engine.dirty import Dirty, key_of
 from stackd.engine.draft import Draft
-from stackd.engine.inputs import Applied, RegisterNode, ReportNode, ReportTasks, SetAvailability
-from stackd.engine.model import NodeState, NodeStatus, Service, Task, TaskStatus
+from stackd.engine.inputs import Applied, RegisterNode, RemoveNode, ReportNode, ReportTasks, SetAvailability
+from stackd.engine.model import Node, NodeState, NodeStatus, Role, Service, Task, TaskStatus
 from stackd.engine.tasks import task_name
 from stackd.engine.taskstate import TaskState, is_terminal, may_move
 
@@ -47,9 +47,43 @@ def _put_status(draft: Draft, dirty: Dirty, before: NodeStatus | None, status: N
         return Applied(changed=False)
     draft.put(status)
     dirty.mark_node(draft, status.id)
-    if before is None or before.state is not status.state:
+    sighted = before is not None and before.state is NodeState.UNKNOWN and status.state is NodeState.READY
+    if not sighted and (before is None or before.state is not status.state):
         name = status.description.hostname or status.id
         draft.event(f"node.{status.state}", name, status.message or f"the node is {status.state}")
+    return Applied(changed=True, version=draft.next_version)
+
+
+def lose_sight(draft: Draft) -> None:
+    """A new leader hasn't heard of any node: until they have registered nothing is known of those that aren't down. Since
+    when a node is down stays as it is."""
+    for status in list(draft.node_statuses.values()):
+        if status.state not in (NodeState.DOWN, NodeState.UNKNOWN):
+            draft.put(msgspec.structs.replace(status, state=NodeState.UNKNOWN, at=draft.now, message=""))
+
+
+def remove_node(draft: Draft, dirty: Dirty, given: RemoveNode) -> Applied:
+    """Forget a node; what it was given and has not ended is orphaned (semantics 23)."""
+    node = draft.nodes.get(given.id)
+    if node is None:
+        raise Refusal("node.unknown", f"node {given.id} is not a member of this cluster", "`stackd node ls` lists them")
+    status = draft.node_statuses.get(given.id)
+    name = status.description.hostname if status is not None and status.description.hostname else given.id
+    if node.role is Role.MANAGER:
+        raise Refusal("node.remove.manager", f"{name} is a manager", "demote it first: `stackd node demote`")
+    if status is not None and status.state is not NodeState.DOWN and not given.force:
+        raise Refusal("node.remove.up", f"{name} is not down", "stop stackd on that node first, or use --force")
+    dirty.mark_node(draft, given.id)
+    for task in draft.tasks_of_node(given.id):
+        present = draft.status_of(task.id)
+        if present.state < TaskState.COMPLETE:
+            orphaned = msgspec.structs.replace(
+                present, state=TaskState.ORPHANED, at=draft.now, message="orphaned", error="its node was removed", reason=""
+            )
+            draft.put(orphaned)
+    draft.delete(NodeStatus, given.id)
+    draft.delete(Node, given.id)
+    draft.event("node.removed", name, "removed from the cluster", principal=given.principal)
     return Applied(changed=True, version=draft.next_version)
 
 
@@ -94,7 +128,7 @@ def _report_task(draft: Draft, dirty: Dirty, node_id: NodeId, task: Task, report
         reason="",
     )
     draft.put(status)
-    dirty.mark([task.service_id])
+    dirty.mark_slot(task.service_id, key_of(task))
     if is_terminal(status.state):
         dirty.room = True
         _announce_failure(draft, task, status)

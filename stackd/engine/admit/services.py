@@ -12,14 +12,14 @@ import msgspec
 from stackd.base.ids import SpecDigest
 from stackd.engine.admit.ports import check_ports
 from stackd.engine.admit.refusal import Refusal, check_not_owned, service_of
-from stackd.engine.dirty import Dirty
+from stackd.engine.dirty import EVERYWHERE, Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import Applied, ForceUpdate, RemoveService, RollbackService, ScaleService, SetSpec
 from stackd.engine.model import Principal, Rollout, Service, SpecRow
-from stackd.engine.rollout import ACTIVE, present_as_previous, roll_back
+from stackd.engine.rollout import ACTIVE, next_iteration, present_as_previous, roll_back
 from stackd.engine.view import View
 from stackd.spec.digest import spec_digest
-from stackd.spec.stack import REPLICAS_MAX, ServiceMode, ServiceSettings, TaskSpec
+from stackd.spec.stack import REPLICAS_MAX, ServiceSettings, TaskSpec
 
 
 def existing_spec(view: View, digest: SpecDigest) -> TaskSpec:
@@ -48,6 +48,7 @@ def change_service(
         service,
         spec=spec,
         settings=settings,
+        iteration=next_iteration(service, spec),
         previous=_rescaled_previous(service, settings) if scaled_only and rolling else present_as_previous(service),
         version=draft.next_version,
         spec_version=draft.next_version,
@@ -98,7 +99,7 @@ def drop_service(draft: Draft, dirty: Dirty, service: Service, why: str) -> None
 def scale_service(draft: Draft, dirty: Dirty, given: ScaleService) -> Applied:
     service = service_of(draft, given.name, given.version)
     check_not_owned(draft, service.stack, override=given.override)
-    if service.settings.mode is ServiceMode.GLOBAL:
+    if service.settings.mode in EVERYWHERE:
         raise Refusal("service.scale.global", f"{service.name} is global: it runs once on every node")
     if not 0 <= given.replicas <= REPLICAS_MAX:
         raise Refusal("service.scale.range", f"replicas must be between 0 and {REPLICAS_MAX}, not {given.replicas}")

@@ -1,24 +1,38 @@
-"""Filling and emptying one slot: what both orchestrators do."""
+"""Filling and emptying one slot: what all orchestrators do."""
 
 from __future__ import annotations
 
+from stackd.base.ids import TaskId
+from stackd.engine.dirty import SlotKey
 from stackd.engine.draft import Draft
 from stackd.engine.model import Service
-from stackd.engine.orchestrate.slots import Slot, SlotKey, still_stopping
+from stackd.engine.orchestrate.slots import Slot, still_stopping
+from stackd.engine.rollout import active_rollout
 from stackd.engine.tasks import make_task, remove_task, start_after
-from stackd.engine.taskstate import TaskState
 
 
 def fill_slot(draft: Draft, service: Service, key: SlotKey, dead: Slot | None) -> None:
-    """Make a task for a slot that has none. `dead` is what is left of the slot: its attempts count on under the same spec,
-    and a task that is still stopping there is waited for."""
-    reason = "the slot is empty" if dead is None else "the slot has no task that should run"
-    attempts = dead.latest.restarts if dead is not None and dead.latest.spec == service.spec else ()
-    stopping = still_stopping(draft, dead) if dead is not None else None
-    if stopping is None:
-        make_task(draft, service, key, desired=TaskState.RUNNING, reason=reason, restarts=attempts)
-    else:
-        task = make_task(draft, service, key, desired=TaskState.READY, reason=reason, restarts=attempts)
+    """Make a task for a slot that has none. `dead` is what is left of the slot: its attempts count on under the same spec, a
+    task that is still stopping there is waited for, and if what was there had another spec than the one that is being rolled
+    out, the slot is part of that rollout."""
+    if dead is None:
+        make_task(draft, service, key, reason="the slot is empty")
+        return
+    reason = "the slot has no task that should run"
+    same = dead.latest.spec == service.spec and dead.latest.iteration == service.iteration
+    rollout = None if same else active_rollout(draft, service)
+    stopping = still_stopping(draft, dead)
+    task = make_task(
+        draft,
+        service,
+        key,
+        reason=reason,
+        held=stopping is not None,
+        restarts=dead.latest.restarts if same else (),
+        rollout=rollout.generation if rollout is not None else 0,
+        replaces=dead.latest.id if rollout is not None else TaskId(""),
+    )
+    if stopping is not None:
         start_after(draft, task, stopping, draft.now, reason)
 
 

@@ -6,23 +6,32 @@ A node that joins or returns gets its task at once, outside of any rolling updat
 from __future__ import annotations
 
 from stackd.base.ids import NodeId
+from stackd.engine.dirty import Scope
 from stackd.engine.draft import Draft
 from stackd.engine.model import Node, Service
 from stackd.engine.orchestrate.fill import empty_slot, fill_slot
 from stackd.engine.orchestrate.slots import Slot, is_finished, is_paused, node_suits, slots_of, spec_of, why_evicting
 from stackd.engine.tasks import stop_task
+from stackd.engine.view import View
 from stackd.spec.stack import TaskSpec
 
 
-def reconcile(draft: Draft, service: Service) -> None:
+def reconcile(draft: Draft, service: Service, scope: Scope) -> None:
     """Fill the slots of eligible nodes, empty those of nodes that are gone."""
     spec = spec_of(draft, service.spec)
-    slots = slots_of(draft, service)
-    for node in draft.budgeted(service.id, sorted(draft.nodes.values(), key=lambda node: node.id)):
+    slots = slots_of(draft, service, scope)
+    for node in draft.budgeted(service.id, nodes_in(draft, scope)):
         _reconcile_node(draft, service, spec, node, slots.get((0, node.id)))
     for (_, node_id), slot in slots.items():
         if node_id not in draft.nodes:
             empty_slot(draft, slot, "the node is gone")
+
+
+def nodes_in(view: View, scope: Scope) -> list[Node]:
+    """The nodes whose slots are in `scope`, in the order of their ids."""
+    if scope is None:
+        return sorted(view.nodes.values(), key=lambda node: node.id)
+    return [node for _, node_id in sorted(scope) if (node := view.nodes.get(node_id)) is not None]
 
 
 def _reconcile_node(draft: Draft, service: Service, spec: TaskSpec, node: Node, slot: Slot | None) -> None:

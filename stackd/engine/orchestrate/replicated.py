@@ -6,10 +6,11 @@ New tasks get the present spec at once: scaling up during an update does not go 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import count
 
 from stackd.base.ids import NodeId
+from stackd.engine.dirty import Scope, SlotKey
 from stackd.engine.draft import Draft
 from stackd.engine.model import Service
 from stackd.engine.orchestrate.fill import empty_slot, fill_slot
@@ -18,16 +19,20 @@ from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
 
 
-def reconcile(draft: Draft, service: Service) -> None:
-    """Bring the number of filled slots to the wanted one. Slots that died and aren't filled again lose their history."""
+def reconcile(draft: Draft, service: Service, scope: Scope) -> None:
+    """Bring the number of filled slots to the wanted one. Slots that died and aren't filled again lose their history.
+
+    Only the service changes how many are wanted; otherwise there is something to do if a slot has died."""
+    if scope is not None and not any(_has_died(draft, slot) for slot in slots_of(draft, service, scope).values()):
+        return
     slots = slots_of(draft, service)
-    filled = {slot.key: slot for slot in slots.values() if slot.live or is_finished(draft, slot)}
+    filled = {slot.key: slot for slot in slots.values() if _is_filled(draft, slot)}
     replicas = service.settings.replicas
     kept = filled
     if len(filled) > replicas:
         survivors = choose_survivors(draft, list(filled.values()), replicas)
         kept = {slot.key: slot for slot in survivors}
-    missing = [number for number, _ in zip(_free(kept), range(replicas - len(kept)), strict=False)]
+    missing = [number for number, _ in zip(free_numbers(kept), range(replicas - len(kept)), strict=False)]
     surplus = [slot for key, slot in slots.items() if key not in kept and key[0] not in missing]
     for slot in draft.budgeted(service.id, surplus):
         empty_slot(draft, slot, f"scaled to {replicas}")
@@ -36,7 +41,16 @@ def reconcile(draft: Draft, service: Service) -> None:
         fill_slot(draft, service, key, slots.get(key))
 
 
-def _free(filled: dict[tuple[int, NodeId], Slot]) -> Iterator[int]:
+def _is_filled(view: View, slot: Slot) -> bool:
+    return bool(slot.live) or is_finished(view, slot)
+
+
+def _has_died(view: View, slot: Slot) -> bool:
+    """Whether the slot has lost its last task. One that is being removed was given up, and is no loss."""
+    return not _is_filled(view, slot) and slot.latest.desired is not TaskState.REMOVE
+
+
+def free_numbers(filled: Container[SlotKey]) -> Iterator[int]:
     """The slot numbers that are not filled, lowest first."""
     return (number for number in count(1) if (number, NodeId("")) not in filled)
 

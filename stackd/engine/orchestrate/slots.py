@@ -9,22 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stackd.base.ids import NodeId, SpecDigest
+from stackd.engine.dirty import EVERYWHERE, Scope, SlotKey, key_of
 from stackd.engine.model import Availability, NodeState, Service, SpecRow, Task
+from stackd.engine.orchestrate.fence import fence_end
+from stackd.engine.orchestrate.room import has_room
 from stackd.engine.restart_policy import may_restart
 from stackd.engine.schedule.constraints import matches
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View
 from stackd.spec.digest import without_placement
-from stackd.spec.stack import ServiceMode, TaskSpec
-
-SlotKey = tuple[int, NodeId]
-"""What identifies a slot within its service: number and "", or 0 and the node."""
-
-
-def slot_key(service: Service, task: Task) -> SlotKey:
-    if service.settings.mode is ServiceMode.GLOBAL:
-        return 0, task.node_id
-    return task.slot, NodeId("")
+from stackd.spec.stack import TaskSpec, UpdateOrder
 
 
 @dataclass(slots=True)
@@ -44,8 +38,8 @@ class Slot:
         return self.tasks[-1]
 
     def is_held(self, task: Task) -> bool:
-        """Whether the task is only prepared and starts when the updater says so."""
-        if task.desired is not TaskState.READY:
+        """Whether the task is only prepared and starts when the updater says so. One that is moved to is not the updater's."""
+        if task.desired is not TaskState.READY or task.order is UpdateOrder.START_FIRST:
             return False
         return task.gate is None or any(task.replaces == other.id for other in self.live)
 
@@ -54,18 +48,31 @@ def is_live(task: Task) -> bool:
     return task.desired <= TaskState.COMPLETE
 
 
-def slots_of(view: View, service: Service) -> dict[SlotKey, Slot]:
-    """The service's slots with at least one task on record, in the order of their keys."""
+def slots_of(view: View, service: Service, scope: Scope = None) -> dict[SlotKey, Slot]:
+    """The service's slots in `scope` with at least one task on record, in the order of their keys."""
+    if scope is None:
+        return grouped(view.tasks_of_service(service.id))
+    return grouped(view.tasks_in_slots(service.id, scope))
+
+
+def grouped(tasks: list[Task]) -> dict[SlotKey, Slot]:
+    """Tasks of one service by slot, in the order of the slots' keys and oldest first. Sorts the list it is given."""
     slots: dict[SlotKey, Slot] = {}
-    tasks = view.tasks_of_service(service.id)
-    tasks.sort(key=lambda task: (task.slot, task.node_id if not task.slot else "", task.version, task.id))
+    tasks.sort(key=lambda task: (key_of(task), task.version, task.id))
     for task in tasks:
-        key = slot_key(service, task)
+        key = key_of(task)
         slot = slots.get(key)
         if slot is None:
             slot = slots[key] = Slot(key)
         slot.tasks.append(task)
     return slots
+
+
+def in_flux(view: View, service: Service, scope: Scope) -> Scope:
+    """`scope` with the slots in which something takes the place of something else, or waits to start."""
+    if scope is None:
+        return None
+    return scope | {key_of(task) for task in view.tasks_in_flux(service.id)}
 
 
 def is_finished(view: View, slot: Slot) -> bool:
@@ -75,19 +82,35 @@ def is_finished(view: View, slot: Slot) -> bool:
 
 
 def still_stopping(view: View, slot: Slot) -> Task | None:
-    """The latest task of the slot that has been told to stop and hasn't yet."""
-    return next((task for task in reversed(slot.tasks) if not is_live(task) and not is_down(view, task)), None)
+    """The task of the slot that has been told to stop and is longest in the way: one that was started before one that was not,
+    and then the latest."""
+    stopping = [
+        present
+        for task in slot.tasks
+        if (present := view.tasks.get(task.id)) is not None and not is_live(present) and not is_down(view, present)
+    ]
+    return max(reversed(stopping), key=lambda task: view.status_of(task.id).state >= TaskState.STARTING, default=None)
+
+
+def refreshed(view: View, slot: Slot) -> Slot:
+    """The slot's tasks as they are by now."""
+    return Slot(slot.key, [present for task in slot.tasks if (present := view.tasks.get(task.id)) is not None])
 
 
 def is_down(view: View, task: Task) -> bool:
     """Whether the task will not run on, as far as anybody can tell: it has ended, was never handed to a node, or its node
-    is lost."""
+    is lost. A fenced task that was lost is down only when its node has certainly stopped it."""
     state = view.status_of(task.id).state
-    if is_terminal(state):
-        return True
     if state < TaskState.ASSIGNED and not is_live(task):
         return True
-    return is_lost(view, task)
+    if not is_terminal(state) and not is_lost(view, task):
+        return False
+    return fence_end(view, task) <= view.now
+
+
+def has_completed(view: View, task: Task) -> bool:
+    """Whether the task is a run of a job that has succeeded: it is over, and nothing follows."""
+    return bool(task.iteration) and view.status_of(task.id).state is TaskState.COMPLETE
 
 
 def is_lost(view: View, task: Task) -> bool:
@@ -117,14 +140,16 @@ def is_paused(view: View, node_id: NodeId) -> bool:
 
 def why_leaving(view: View, task: Task) -> str:
     """Why the task has to leave its node, "" if it may stay: the node loses all tasks, or no longer satisfies the task's own
-    constraints. Those count only on active nodes (semantics 14)."""
+    constraints, or has become too small for it. The last two count only on active nodes (semantics 14)."""
     if not task.node_id:
         return ""
     if reason := why_evicting(view, task.node_id):
         return reason
-    if is_paused(view, task.node_id) or node_suits(view, spec_of(view, task.spec), task.node_id):
+    if is_paused(view, task.node_id):
         return ""
-    return "the node no longer satisfies the task's constraints"
+    if not node_suits(view, spec_of(view, task.spec), task.node_id):
+        return "the node no longer satisfies the task's constraints"
+    return "" if has_room(view, task) else "the node no longer has room for the task"
 
 
 class Wanted:
@@ -165,7 +190,7 @@ def node_suits(view: View, spec: TaskSpec, node_id: NodeId) -> bool:
 def takes_tasks(view: View, service: Service, spec: TaskSpec, slot: SlotKey) -> bool:
     """Whether the slot may get a new task. Slots of a replicated service always may: a node is looked for. A slot of a
     global service is its node, which has to suit and to be active."""
-    if service.settings.mode is ServiceMode.REPLICATED:
+    if service.settings.mode not in EVERYWHERE:
         return True
     node_id = slot[1]
     node = view.nodes.get(node_id)

@@ -76,6 +76,44 @@ class HasExecutor:
         return f"nothing to run tasks with on {_counted(nodes)}"
 
 
+class NamedExecutor:
+    """A service may say which executor has to run it."""
+
+    code = "schedule.executor_missing"
+    about_usage = False
+
+    def concerns(self, demand: Demand) -> bool:
+        return bool(demand.executor)
+
+    def check(self, demand: Demand, info: NodeInfo) -> bool:
+        return demand.executor in info.status.description.executors
+
+    def explain(self, nodes: int) -> str:
+        return f"the executor it asks for is missing on {_counted(nodes)}"
+
+
+class Plugins:
+    """Drivers of volumes, networks and logs. A node that names none of a kind is taken to have them: it doesn't say."""
+
+    code = "schedule.plugin"
+    about_usage = False
+
+    def concerns(self, demand: Demand) -> bool:
+        return bool(demand.plugins)
+
+    def check(self, demand: Demand, info: NodeInfo) -> bool:
+        features = info.status.description.features
+        return all(self._has(word, features) for word in demand.plugins)
+
+    @staticmethod
+    def _has(word: str, features: Sequence[str]) -> bool:
+        kind = word[: word.index(":") + 1]
+        return word in features or f"{word}:latest" in features or not any(one.startswith(kind) for one in features)
+
+    def explain(self, nodes: int) -> str:
+        return f"missing plugin on {_counted(nodes)}"
+
+
 class MapsPorts:
     """A node without a network namespace for each task can only publish a port under its own number."""
 
@@ -106,6 +144,33 @@ class Constraints:
         return f"scheduling constraints not satisfied on {_counted(nodes)}"
 
 
+class Platform:
+    """A node that doesn't say what it is suits no demand for a platform; two names of one architecture are the same."""
+
+    code = "schedule.platform"
+    about_usage = False
+
+    def concerns(self, demand: Demand) -> bool:
+        return demand.platform != ("", "")
+
+    def check(self, demand: Demand, info: NodeInfo) -> bool:
+        description = info.status.description
+        return all(
+            not wanted or _architecture(wanted) == _architecture(present)
+            for wanted, present in zip(demand.platform, (description.os, description.arch), strict=True)
+        )
+
+    def explain(self, nodes: int) -> str:
+        return f"unsupported platform on {_counted(nodes)}"
+
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def _architecture(name: str) -> str:
+    return _ARCHITECTURES.get(name.lower(), name.lower())
+
+
 class FreePorts:
     code = "schedule.port_in_use"
     about_usage = True
@@ -120,7 +185,49 @@ class FreePorts:
         return f"published port already in use on {_counted(nodes)}"
 
 
-FILTERS: tuple[Filter, ...] = (Ready(), EnoughResources(), HasExecutor(), MapsPorts(), Constraints(), FreePorts())
+class MaxPerNode:
+    code = "schedule.max_per_node"
+    about_usage = True
+
+    def concerns(self, demand: Demand) -> bool:
+        return demand.max_per_node > 0
+
+    def check(self, demand: Demand, info: NodeInfo) -> bool:
+        return info.slots_of_service < demand.max_per_node
+
+    def explain(self, nodes: int) -> str:
+        return f"max replicas per node limit exceeded on {_counted(nodes)}"
+
+
+class ClusterVolumes:
+    """Volumes that follow a task need a node that can attach them."""
+
+    code = "schedule.volumes"
+    about_usage = False
+
+    def concerns(self, demand: Demand) -> bool:
+        return demand.cluster_volumes
+
+    def check(self, demand: Demand, info: NodeInfo) -> bool:
+        return "cluster-volumes" in info.status.description.features
+
+    def explain(self, nodes: int) -> str:
+        return f"cluster volumes can't be attached on {_counted(nodes)}"
+
+
+FILTERS: tuple[Filter, ...] = (
+    Ready(),
+    EnoughResources(),
+    HasExecutor(),
+    NamedExecutor(),
+    Plugins(),
+    MapsPorts(),
+    Constraints(),
+    Platform(),
+    FreePorts(),
+    MaxPerNode(),
+    ClusterVolumes(),
+)
 
 
 def concerned(demand: Demand) -> tuple[Filter, ...]:

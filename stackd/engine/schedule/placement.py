@@ -15,8 +15,8 @@ from stackd.base.ids import NodeId, TaskId
 from stackd.engine.model import Service, Task
 from stackd.engine.schedule.filters import Filter, concerned, refusal
 from stackd.engine.schedule.nodes import Demand, Discount, NodeInfo
-from stackd.engine.schedule.resources import NOTHING
-from stackd.engine.schedule.spread import Leaf, rank
+from stackd.engine.schedule.resources import Generic
+from stackd.engine.schedule.spread import Tree
 from stackd.spec.stack import TaskSpec
 
 __all__ = ["Discount", "Group", "NodeInfo", "Placements", "Verdict", "place"]
@@ -26,11 +26,13 @@ NO_NODE = "schedule.no_node"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Identical tasks. One that already names a node (global services) is only confirmed there or refused."""
+    """Identical tasks. One that already names a node (global services) is only confirmed there or refused.
+    `network_drivers` are those of the networks that they join."""
 
     service: Service
     spec: TaskSpec
     tasks: Sequence[Task]
+    network_drivers: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,12 @@ class Verdict:
 
 @dataclass(slots=True)
 class Placements:
-    """The outcome: every task of the group is in exactly one of the two."""
+    """The outcome: every task of the group is in exactly one of the first two. `given` are the generic resources that
+    assigned tasks were given."""
 
     assigned: dict[TaskId, NodeId] = field(default_factory=dict)
     unplaced: dict[TaskId, Verdict] = field(default_factory=dict)
+    given: dict[TaskId, Generic] = field(default_factory=dict)
 
 
 def place(group: Group, nodes: Sequence[NodeInfo], discounts: Mapping[TaskId, Discount]) -> Placements:
@@ -68,12 +72,12 @@ class _Placing:
 
     def __init__(self, group: Group, nodes: Sequence[NodeInfo]) -> None:
         self.result = Placements()
-        self._demand = Demand.of(group.spec)
+        self._demand = Demand.of(group.spec, group.network_drivers)
+        self._spread = group.spec.placement.spread
         self._filters = concerned(self._demand)
-        self._usage_filters = tuple(each for each in self._filters if each.about_usage)
         self._nodes = nodes
         self._by_id = {info.id: info for info in nodes}
-        self._leaf: Leaf | None = None
+        self._tree: Tree | None = None
         self._exhausted: Verdict | None = None
 
     def forget_replaced(self, discounts: Sequence[Discount]) -> None:
@@ -87,9 +91,10 @@ class _Placing:
         if task.node_id:
             self._confirm(task, discount)
             return
-        best = self._best()
+        tree = self._whole_tree()
+        best = tree.best()
         own = self._own(discount)
-        if own is not None and discount is not None and (best is None or rank(own) <= rank(best)):
+        if own is not None and (best is None or tree.standing(own) <= tree.standing(best)):
             self._assign(task, own, discount)
         elif best is not None:
             self._assign(task, best, None)
@@ -109,8 +114,12 @@ class _Placing:
             self.result.unplaced[task.id] = _verdict({refused_by: 1}, lacks_room=self._lacks_room(info))
 
     def _assign(self, task: Task, info: NodeInfo, discount: Discount | None) -> None:
-        info.charge(self._demand, discount.resources if discount else NOTHING)
+        given = info.charge(self._demand, discount)
         self.result.assigned[task.id] = info.id
+        if given:
+            self.result.given[task.id] = given
+        if self._tree is not None:
+            self._tree.placed(info)
 
     def _own(self, discount: Discount | None) -> NodeInfo | None:
         """The node of the replaced task, if its successor may take over there."""
@@ -119,14 +128,11 @@ class _Placing:
             return None
         return info
 
-    def _best(self) -> NodeInfo | None:
-        if self._leaf is None:
-            passing = (info for info in self._nodes if self._refusal(info) is None)
-            self._leaf = Leaf(passing, self._has_room)
-        return self._leaf.best()
-
-    def _has_room(self, info: NodeInfo) -> bool:
-        return refusal(self._usage_filters, self._demand, info) is None
+    def _whole_tree(self) -> Tree:
+        """The nodes as they are now, divided by what to spread over."""
+        if self._tree is None:
+            self._tree = Tree(self._spread, self._nodes, lambda info: self._refusal(info) is None)
+        return self._tree
 
     def _refusal(self, info: NodeInfo) -> Filter | None:
         return refusal(self._filters, self._demand, info)

@@ -1,13 +1,18 @@
-"""Spreading identical tasks over nodes that may all take them: the ranking, and one leaf of the spread tree.
+"""Spreading identical tasks over nodes that may all take them: the ranking, and the tree of spread preferences.
 
-Without spread preferences the tree is a single leaf. A leaf always gives out its best node, so n tasks on m nodes cost
-O(m + n log m), and equal nodes never differ by more than one task.
+Each preference divides the nodes by the value of a label; nodes without the label are a branch of their own. A task goes
+down the branch that has the fewest tasks of the service so far, level by level, to the best node of the leaf it comes to. So
+each level evens out the totals, not only the new tasks (semantics 12.5). Without preferences the tree is a single leaf.
+
+Branches and leaves always give out their best, so n tasks on m nodes cost O(m + n log m), and equal nodes never differ by
+more than one task.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from stackd.base.ids import NodeId
 from stackd.engine.schedule.nodes import NodeInfo
@@ -16,6 +21,12 @@ FAILING = 5
 """From this many recent failures of a spec on, a node is only taken if all others fail as well (semantics 12.6)."""
 
 Rank = tuple[int, int, int]
+
+Standing = tuple[tuple[int, ...], Rank]
+"""How good a place in the tree is, less is better: the tasks in its branches from the root on, then the node's rank."""
+
+_NODE_LABEL = "node.labels."
+_ENGINE_LABEL = "engine.labels."
 
 
 def rank(info: NodeInfo) -> Rank:
@@ -28,22 +39,106 @@ def rank(info: NodeInfo) -> Rank:
 class Leaf:
     """The nodes of one branch, best first; among equals the smallest id, so that the order given doesn't matter.
 
-    A charged node only ever becomes worse, so its place in the heap is corrected when it comes up (never before)."""
+    A node is asked whether it takes a task only when it comes up: most never do. A charged node only ever becomes worse, so
+    its place in the heap is corrected then as well."""
 
-    def __init__(self, nodes: Iterable[NodeInfo], has_room: Callable[[NodeInfo], bool]) -> None:
-        self._has_room = has_room
+    def __init__(self, nodes: Iterable[NodeInfo], takes: Callable[[NodeInfo], bool]) -> None:
+        self._takes = takes
         self._heap: list[tuple[Rank, NodeId, NodeInfo]] = [(rank(info), info.id, info) for info in nodes]
         heapq.heapify(self._heap)
 
     def best(self) -> NodeInfo | None:
-        """The best node that still has room; one without room is not asked again."""
+        """The best node that takes one more task; one that doesn't is not asked again."""
         while self._heap:
             known, node_id, info = self._heap[0]
             current = rank(info)
             if current != known:
                 heapq.heapreplace(self._heap, (current, node_id, info))
-            elif not self._has_room(info):
+            elif not self._takes(info):
                 heapq.heappop(self._heap)
             else:
                 return info
         return None
+
+
+@dataclass(slots=True)
+class _Branch:
+    """A part of the tree. `tasks` counts the service's tasks on all its nodes, also on those that take none."""
+
+    tasks: int = 0
+    children: dict[str, _Branch] = field(default_factory=dict)
+    nodes: list[NodeInfo] = field(default_factory=list)
+    leaf: Leaf | None = None
+    heap: list[tuple[int, str]] | None = None
+
+    def best(self, takes: Callable[[NodeInfo], bool]) -> NodeInfo | None:
+        """The best node of the child with the fewest tasks; a child that is full is not asked again."""
+        if not self.children:
+            if self.leaf is None:
+                self.leaf = Leaf(self.nodes, takes)
+            return self.leaf.best()
+        if self.heap is None:
+            self.heap = [(child.tasks, value) for value, child in self.children.items()]
+            heapq.heapify(self.heap)
+        while self.heap:
+            known, value = self.heap[0]
+            child = self.children[value]
+            if child.tasks != known:
+                heapq.heapreplace(self.heap, (child.tasks, value))
+                continue
+            found = child.best(takes)
+            if found is not None:
+                return found
+            heapq.heappop(self.heap)
+        return None
+
+
+class Tree:
+    """The nodes of a cluster, divided by `preferences` such as "node.labels.zone". `takes` says whether a node takes one more
+    task. Counts only rise, and room only shrinks, while it is in use."""
+
+    def __init__(
+        self,
+        preferences: Sequence[str],
+        nodes: Sequence[NodeInfo],
+        takes: Callable[[NodeInfo], bool],
+    ) -> None:
+        self._preferences = tuple(one for one in preferences if one.startswith((_NODE_LABEL, _ENGINE_LABEL)))
+        self._takes = takes
+        self._root = _Branch()
+        if not self._preferences:
+            self._root.nodes.extend(nodes)
+            return
+        for info in nodes:
+            branch = self._root
+            for value in self._values(info):
+                branch = branch.children.setdefault(value, _Branch())
+                branch.tasks += info.tasks_of_service
+            branch.nodes.append(info)
+
+    def best(self) -> NodeInfo | None:
+        """The node for the next task; None if none takes it."""
+        return self._root.best(self._takes)
+
+    def placed(self, info: NodeInfo) -> None:
+        """One more task is on the node."""
+        for branch in self._path(info):
+            branch.tasks += 1
+
+    def standing(self, info: NodeInfo) -> Standing:
+        return tuple(branch.tasks for branch in self._path(info)), rank(info)
+
+    def _path(self, info: NodeInfo) -> Iterator[_Branch]:
+        branch = self._root
+        for value in self._values(info):
+            branch = branch.children[value]
+            yield branch
+
+    def _values(self, info: NodeInfo) -> Iterator[str]:
+        """The node's value for each preference; "" where it has none."""
+        for preference in self._preferences:
+            if preference.startswith(_NODE_LABEL):
+                labels, name = info.node.labels, preference[len(_NODE_LABEL) :]
+            else:
+                labels, name = info.status.description.engine_labels, preference[len(_ENGINE_LABEL) :]
+            yield next((value for key, value in labels if key == name), "")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 from hypothesis import HealthCheck, given
 from hypothesis import settings as options
 from hypothesis import strategies as st
 from stackd.base.time import SECOND, Duration
 from stackd.engine.inputs import (
     ForceUpdate,
-    FullPass,
     Input,
     RemoveService,
     RemoveStack,
@@ -24,7 +24,10 @@ from stackd.engine.inputs import (
 from stackd.engine.model import Availability
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import (
+    Dependency,
+    DependencyCondition,
     FailureAction,
+    Placement,
     Port,
     PublishMode,
     Resources,
@@ -45,7 +48,6 @@ from engine_builders import (
     SOMEBODY,
     ToyCluster,
     a_spec,
-    on,
     settings,
 )
 
@@ -61,6 +63,7 @@ update_configs = st.builds(
     monitor_ns=st.sampled_from([1, SECOND]),
     max_failure_ratio=st.sampled_from([0.0, 0.5]),
     order=st.sampled_from(UpdateOrder),
+    progress_deadline_ns=st.sampled_from([0, Duration(2 * SECOND), Duration(600 * SECOND)]),
 )
 policies = st.builds(
     RestartPolicy,
@@ -70,12 +73,29 @@ policies = st.builds(
     window_ns=st.sampled_from([0, 3 * SECOND]),
 )
 images = st.sampled_from(["v1", "v2", "v3", BAD, CRASHING, ENDING, FLAPPING])
-modes = st.sampled_from([ServiceMode.REPLICATED, ServiceMode.REPLICATED, ServiceMode.GLOBAL])
+modes = st.sampled_from([ServiceMode.REPLICATED, ServiceMode.REPLICATED, *ServiceMode])
+after_db = st.builds(Dependency, service=st.just("db"), condition=st.sampled_from(DependencyCondition), required=st.just(False))
 
 
 @st.composite
 def service_settings(draw: st.DrawFn) -> ServiceSettings:
-    return settings(draw(st.integers(0, 5)), mode=draw(modes), update=draw(update_configs), rollback=draw(update_configs))
+    return settings(
+        draw(st.integers(0, 5)),
+        mode=draw(modes),
+        update=draw(update_configs),
+        rollback=draw(update_configs),
+        drain_start_first=draw(st.booleans()),
+        max_concurrent=draw(st.integers(0, 2)),
+    )
+
+
+@st.composite
+def deployments(draw: st.DrawFn) -> Deploy:
+    """`web` may depend on `db`, not the other way round."""
+    service, spec, wanted = draw(services), draw(task_specs()), draw(service_settings())
+    if service == "web" and draw(st.booleans()):
+        wanted = msgspec.structs.replace(wanted, depends_on=(draw(after_db),))
+    return Deploy(service, spec, wanted)
 
 
 @st.composite
@@ -84,7 +104,11 @@ def task_specs(draw: st.DrawFn, images: st.SearchStrategy[str] = images) -> Task
     return a_spec(
         draw(images),
         restart=draw(policies),
-        placement=on(*draw(st.sampled_from([(), (), ("node.hostname != host1",)]))),
+        placement=Placement(
+            constraints=draw(st.sampled_from([(), (), ("node.hostname != host1",)])),
+            max_per_node=draw(st.sampled_from([0, 0, 1])),
+        ),
+        fence=draw(st.sampled_from([False, False, True])),
         reservations=Resources(nano_cpus=draw(st.sampled_from([0, 10**9]))),
         ports=(Port(target=80, published=port, mode=PublishMode.HOST),) if port else (),
     )
@@ -136,11 +160,15 @@ class NewLeader:
 
 services = st.sampled_from(SERVICES)
 actions = st.one_of(
-    st.builds(Deploy, services, task_specs(), service_settings()),
-    st.builds(Deploy, services, task_specs(), service_settings()),
+    deployments(),
+    deployments(),
     st.builds(Scale, services, st.integers(0, 6)),
     st.builds(Command, st.sampled_from(["force", "rollback", "remove", "remove-stack"]), services),
-    st.builds(NodeAction, st.sampled_from(["crash", "recover", "drain", "pause", "activate"]), st.integers(1, NODES)),
+    st.builds(
+        NodeAction,
+        st.sampled_from(["crash", "recover", "drain", "pause", "activate", "shrink", "remove"]),
+        st.integers(1, NODES),
+    ),
     st.builds(Pass, st.integers(1, 8)),
     st.builds(Pass, st.integers(1, 30)),
     st.builds(Kill, st.integers(0, 5)),
@@ -183,8 +211,7 @@ class History:
                 if running:
                     cluster.report(running[number % len(running)], TaskState.FAILED, error="killed")
             case NewLeader():
-                cluster.wakeups.clear()
-                cluster.submit(FullPass())
+                cluster.new_leader()
             case other:
                 raise AssertionError(other)
 
@@ -196,6 +223,10 @@ class History:
                 self.cluster.recover(node)
             case "drain":
                 self.cluster.drain(node)
+            case "shrink":
+                self.cluster.shrink(node)
+            case "remove":
+                self.cluster.remove_node(node)
             case "pause":
                 self.cluster.drain(node, Availability.PAUSE)
             case _:
@@ -264,8 +295,7 @@ def test_commands_decided_together_or_cut_off_anywhere_are_as_safe_as_one_by_one
     cluster.settle()
     if plan[:cut]:
         cluster.submit(*(command for command, _ in plan[:cut]))
-    cluster.wakeups.clear()
-    cluster.submit(FullPass())  # another leader takes over here
+    cluster.new_leader()  # another leader takes over here
     for command, rounds in plan[cut:]:
         cluster.submit(command)
         cluster.rounds(rounds)

@@ -10,7 +10,6 @@ from stackd.engine.inputs import (
     Applied,
     DeployRevision,
     ForceUpdate,
-    FullPass,
     Rejected,
     RemoveService,
     RemoveStack,
@@ -390,7 +389,7 @@ def test_content_that_nothing_names_any_more_is_collected() -> None:
     cluster.submit(RemoveStack(name="shop", principal=SOMEBODY))
     cluster.until(lambda: len(cluster.view.services) == 0)
     cluster.now = type(cluster.now)(cluster.now + 11 * MINUTE)
-    cluster.submit(FullPass())
+    cluster.new_leader()
     assert len(cluster.view.specs) == 0
     assert len(cluster.view.blobs) == 0
 

@@ -9,7 +9,7 @@ from stackd.base.records import encode
 from stackd.base.time import HOUR, MILLISECOND, SECOND, Duration
 from stackd.engine import forecast as module
 from stackd.engine.explain import service_health
-from stackd.engine.forecast import Forecast, Pace, forecast
+from stackd.engine.forecast import RUNNING, Forecast, Pace, forecast
 from stackd.engine.inputs import (
     Applied,
     DeployRevision,
@@ -23,7 +23,16 @@ from stackd.engine.inputs import (
 from stackd.engine.model import Owner, SpecRow
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import spec_digest
-from stackd.spec.stack import Resources, ServiceSettings, TaskSpec, UpdateConfig, UpdateOrder
+from stackd.spec.stack import (
+    Dependency,
+    DependencyCondition,
+    Resources,
+    ServiceMode,
+    ServiceSettings,
+    TaskSpec,
+    UpdateConfig,
+    UpdateOrder,
+)
 
 from engine_builders import SOMEBODY, ToyCluster, a_spec, on, settings
 
@@ -175,6 +184,22 @@ def test_an_update_longer_than_the_horizon_is_cut_off() -> None:
     result = update(cluster)
     assert not result.complete
     assert actions(result)["running"] == 3
+
+
+def test_the_runs_of_a_job_are_taken_to_complete_one_after_the_other_and_what_waits_for_it_comes_up() -> None:
+    cluster = a_cluster(1)
+    after_job = Dependency(service="job", condition=DependencyCondition.COMPLETED)
+    jobs = settings(4, mode=ServiceMode.REPLICATED_JOB, max_concurrent=2)
+    web = ServiceManifest(name="web", spec=cluster.service().spec, settings=cluster.service().settings)
+    job = ServiceManifest(name="job", spec=web.spec, settings=jobs)
+    late = ServiceManifest(name="late", spec=web.spec, settings=settings(1, depends_on=(after_job,)))
+    stack = StackManifest(name="shop", owner=Owner(file="shop.yaml"), services=(web, job, late))
+    result = ahead(cluster, DeployRevision(label="x", source="", stacks=(stack,), principal=SOMEBODY))
+    assert result.complete
+    assert all(service_health(result.view, service).converged for service in result.view.services.values())
+    begun = [moment for moment in result.moments if moment.action == RUNNING]
+    assert len(begun) == 5
+    assert 10 * SECOND < begun[-1].after < 20 * SECOND
 
 
 @pytest.mark.parametrize("limit", ["EVENTS_MAX", "LOOKS_MAX"])

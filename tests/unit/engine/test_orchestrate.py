@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from stackd.engine.inputs import ForceUpdate, FullPass, RemoveService, RemoveStack, ScaleService
-from stackd.engine.model import Availability
+from stackd.engine.inputs import ForceUpdate, RemoveService, RemoveStack, ScaleService
+from stackd.engine.model import Availability, NodeStatus
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import Port, PublishMode, Resources, ServiceMode
 
@@ -239,5 +239,66 @@ def test_a_full_pass_of_a_new_leader_changes_nothing_that_is_well(replicas: int)
     cluster.run(wanted=settings(replicas))
     cluster.settle()
     before = cluster.entries
-    cluster.submit(FullPass())
-    assert cluster.entries == before
+    cluster.new_leader()
+    assert cluster.written_since(before) == {NodeStatus}
+
+
+def test_a_label_that_comes_or_goes_on_a_node_brings_or_takes_the_global_task() -> None:
+    cluster = ToyCluster(nodes=2)
+    cluster.run(a_spec(placement=on("engine.labels.disk == ssd")), settings(mode=ServiceMode.GLOBAL))
+    cluster.rounds(3)
+    assert cluster.tasks() == []
+    cluster.describe_node(2, engine_labels=(("disk", "ssd"),))
+    cluster.settle()
+    assert [task.node_id for task in cluster.running()] == ["node2"]
+    cluster.describe_node(2)
+    cluster.settle()
+    assert cluster.running() == []
+
+
+def test_a_node_that_was_down_gets_another_global_task_and_its_old_one_is_told_to_stop() -> None:
+    cluster = ToyCluster(nodes=2)
+    cluster.run(wanted=settings(mode=ServiceMode.GLOBAL))
+    cluster.settle()
+    before = cluster.tasks()
+    (old,) = [task for task in cluster.running() if task.node_id == "node2"]
+    cluster.crash(2)
+    assert [task.desired for task in cluster.tasks() if task.id == old.id] == [TaskState.SHUTDOWN]
+    cluster.recover(2)
+    cluster.settle()
+    assert len(cluster.tasks()) == len(before) + 1
+    assert cluster.state(old) is TaskState.SHUTDOWN
+
+
+def test_each_global_service_is_judged_by_its_own_record_when_a_node_returns() -> None:
+    cluster = ToyCluster(nodes=2)
+    everywhere = settings(mode=ServiceMode.GLOBAL)
+    cluster.deploy(("once", a_spec(ENDING, restart=once()), everywhere), ("web", a_spec(), everywhere))
+    cluster.rounds(8)
+    done = [task.id for task in cluster.tasks("shop_once")]
+    cluster.crash(2)
+    cluster.recover(2)
+    cluster.settle()
+    assert [task.id for task in cluster.tasks("shop_once")] == done
+    assert len(cluster.running("shop_web")) == 2
+
+
+def test_among_equals_scaling_down_takes_the_highest_slots() -> None:
+    cluster = ToyCluster(nodes=1)
+    cluster.run(wanted=settings(5))
+    cluster.settle()
+    scale(cluster, 2)
+    cluster.settle()
+    assert [task.slot for task in cluster.running()] == [1, 2]
+
+
+def test_new_constraints_take_the_global_task_of_an_excluded_node_at_once_and_roll_over_the_others() -> None:
+    cluster = ToyCluster(nodes=3)
+    cluster.run(a_spec("v1"), settings(mode=ServiceMode.GLOBAL))
+    cluster.settle()
+    cluster.run(a_spec("v2", placement=on("node.hostname != host3")), settings(mode=ServiceMode.GLOBAL))
+    gone = [task for task in cluster.tasks() if task.node_id == "node3"]
+    assert [task.desired for task in gone] == [TaskState.SHUTDOWN]
+    assert len([task for task in cluster.live() if task.node_id != "node3" and task.desired is TaskState.RUNNING]) == 2
+    cluster.settle()
+    assert cluster.images() == ["v2", "v2"]

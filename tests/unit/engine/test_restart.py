@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from stackd.base.time import SECOND, Duration
-from stackd.engine.inputs import FullPass, ReportNode, SetSpec, StageContent
+from stackd.engine.inputs import ReportNode, SetSpec, StageContent
 from stackd.engine.model import Availability, NodeState, SpecRow
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import spec_digest
@@ -55,8 +55,7 @@ def test_a_new_leader_keeps_the_delay_that_is_running() -> None:
     cluster = a_cluster(policy(delay_ns=FIVE_SECONDS))
     fail(cluster)
     failed_at = cluster.now
-    cluster.wakeups.clear()
-    cluster.submit(FullPass())
+    cluster.new_leader()
     cluster.until(lambda: bool(cluster.running()))
     assert FIVE_SECONDS <= cluster.now - failed_at <= FIVE_SECONDS + SECOND
 
@@ -108,8 +107,7 @@ def test_three_attempts_are_four_tasks_per_slot_and_spec() -> None:
 def test_attempts_outlive_a_change_of_leader() -> None:
     cluster = a_cluster(policy(max_attempts=3), image=FLAPPING)
     for _ in range(20):
-        cluster.wakeups.clear()
-        cluster.submit(FullPass())
+        cluster.new_leader()
         cluster.rounds(2)
     assert len(cluster.tasks()) == 4
 
@@ -207,3 +205,28 @@ def test_a_successor_gives_up_waiting_after_a_minute() -> None:
     assert [task.id for task in cluster.running()] == [old.id]
     cluster.rounds(5, after_ns=15 * SECOND)
     assert len(cluster.running()) == 2
+
+
+def test_a_label_that_goes_moves_exactly_the_tasks_of_the_services_that_need_it() -> None:
+    cluster = ToyCluster(nodes=2)
+    for number in (1, 2):
+        cluster.describe_node(number, engine_labels=(("disk", "ssd"),))
+    cluster.deploy(
+        ("fast", a_spec(placement=on("engine.labels.disk == ssd")), settings(2)),
+        ("any", a_spec("v2"), settings(2)),
+    )
+    cluster.settle()
+    kept = {task.id for task in cluster.running("shop_any")}
+    cluster.describe_node(1)
+    cluster.settle()
+    assert {task.node_id for task in cluster.running("shop_fast")} == {"node2"}
+    assert {task.id for task in cluster.running("shop_any")} == kept
+
+
+def test_the_task_that_runs_is_never_reaped_and_the_history_is_bounded_also_with_attempts() -> None:
+    cluster = a_cluster(policy(max_attempts=8, window_ns=Duration(SECOND)))
+    for _ in range(12):
+        fail(cluster)
+        cluster.rounds(8, after_ns=SECOND)
+        assert len(cluster.running()) == 1
+    assert len(cluster.tasks()) == 9

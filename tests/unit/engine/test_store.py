@@ -195,3 +195,14 @@ def test_a_snapshot_that_was_cut_off_is_refused(keep: float) -> None:
     with pytest.raises(StackdError) as caught:
         Store.restore(written[: int(len(written) * keep)])
     assert caught.value.code == "engine.snapshot.damaged"
+
+
+def test_an_installed_state_takes_the_place_of_the_present_one_and_tells_what_changed() -> None:
+    store, other = Store(), a_busy_store()
+    put(store, a_task(1), a_service("gone", id="s9"))
+    changes = store.install(b"".join(other.freeze().chunks()))
+    assert contents(store.view) == contents(other.view)
+    assert store.index == changes.index == other.index
+    assert ("tasks", "t1") in changes.deletes
+    assert ("services", "s9") in changes.deletes
+    assert {row.key for row in changes.puts if isinstance(row, Task)} == {task.id for task in other.view.tasks.values()}

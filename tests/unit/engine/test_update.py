@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from stackd.base.records import encode
 from stackd.base.time import SECOND, Duration
-from stackd.engine.inputs import ForceUpdate, FullPass, RollbackService, ScaleService
-from stackd.engine.model import Rollout, RolloutState
+from stackd.engine.inputs import ForceUpdate, RollbackService, ScaleService
+from stackd.engine.model import NodeStatus, Rollout, RolloutState
+from stackd.engine.store import Transaction
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import (
     FailureAction,
@@ -15,6 +18,7 @@ from stackd.spec.stack import (
     RestartCondition,
     RestartPolicy,
     ServiceMode,
+    ServiceSettings,
     UpdateConfig,
     UpdateOrder,
 )
@@ -204,8 +208,11 @@ def test_failures_up_to_the_ratio_are_borne() -> None:
         victim = next(task for task in cluster.running() if task.rollout and task.id not in rollout(cluster).failed)
         cluster.report(victim, TaskState.FAILED, error="killed")
     assert (len(rollout(cluster).failed), rollout(cluster).state) == (2, RolloutState.UPDATING)
-    cluster.until(lambda: any(task.rollout and task.id not in rollout(cluster).failed for task in cluster.running()))
-    victim = next(task for task in cluster.running() if task.rollout and task.id not in rollout(cluster).failed)
+    slots = {1, 2}
+    cluster.until(lambda: {task.slot for task in cluster.running() if task.rollout} > slots)
+    cluster.report(next(task for task in cluster.running() if task.slot in slots), TaskState.FAILED, error="killed again")
+    assert (len(rollout(cluster).failed), rollout(cluster).state) == (2, RolloutState.UPDATING)
+    victim = next(task for task in cluster.running() if task.rollout and task.slot not in slots)
     cluster.report(victim, TaskState.FAILED, error="killed")
     assert rollout(cluster).state is RolloutState.PAUSED
 
@@ -365,8 +372,7 @@ def test_a_new_leader_goes_on_with_an_update() -> None:
     cluster = a_cluster(4)
     update(cluster)
     for _ in range(100):
-        cluster.wakeups.clear()
-        cluster.submit(FullPass())
+        cluster.new_leader()
         cluster.round()
         if cluster.health().converged:
             break
@@ -414,6 +420,7 @@ def test_an_old_task_goes_when_its_successor_runs_however_many_other_slots_were_
     cluster.settle()
     update(cluster)
     old, new = (task for task in cluster.live() if task.slot == 1)
+    cluster.report(new, TaskState.PREPARING)
     lost = next(number for number in (1, 2, 3) if f"node{number}" not in (old.node_id, new.node_id))
     cluster.crash(lost)
     replaced_early = [task for task in cluster.live() if task.rollout and task.desired is TaskState.RUNNING and task.slot != 1]
@@ -455,5 +462,52 @@ def test_a_paused_rollback_writes_nothing_when_its_delay_has_passed() -> None:
     cluster.until(lambda: rollout(cluster).state is RolloutState.ROLLBACK_PAUSED)
     cluster.rounds(30)
     before = cluster.entries
-    cluster.submit(FullPass())
-    assert cluster.entries == before
+    cluster.new_leader()
+    assert cluster.written_since(before) == {NodeStatus}
+
+
+def test_scaling_up_together_with_an_update_starts_the_new_slots_at_once_and_rolls_the_others() -> None:
+    cluster = a_cluster(2, config(parallelism=1))
+    cluster.run(a_spec("v2"), settings(5, update=config(parallelism=1)))
+    at_once = [task for task in cluster.live() if task.desired is TaskState.RUNNING and not task.replaces and task.slot > 2]
+    assert len(at_once) == 3
+    assert rollout(cluster).total == 2
+    cluster.settle()
+    assert cluster.images() == ["v2"] * 5
+
+
+def test_scaling_down_together_with_an_update_removes_the_surplus_at_once_and_rolls_the_rest() -> None:
+    cluster = a_cluster(4, config(parallelism=1))
+    cluster.run(a_spec("v2"), settings(2, update=config(parallelism=1)))
+    assert [task.slot for task in cluster.tasks() if task.desired is TaskState.REMOVE] == [3, 4]
+    assert rollout(cluster).total == 2
+    cluster.settle()
+    assert cluster.images() == ["v2", "v2"]
+
+
+def test_a_task_that_crashes_while_the_update_is_paused_comes_back_with_the_new_spec() -> None:
+    cluster = a_cluster(3)
+    cluster.broken.add("v2")
+    update(cluster, "v2")
+    cluster.until(lambda: rollout(cluster).state is RolloutState.PAUSED)
+    cluster.broken.clear()
+    cluster.report(cluster.running()[0], TaskState.FAILED, error="killed")
+    cluster.until(lambda: len(cluster.running()) == 3)
+    assert sorted(cluster.images()) == ["v1", "v1", "v2"]
+
+
+def test_without_a_rollback_config_a_rollback_has_the_defaults() -> None:
+    cluster = a_cluster(2)
+    cluster.run(a_spec(BAD), ServiceSettings(replicas=2, update=ROLL_BACK))
+    cluster.until(lambda: rollout(cluster).state is RolloutState.ROLLBACK_COMPLETED)
+    assert cluster.images() == ["v1", "v1"]
+
+
+def test_without_a_previous_spec_an_update_that_was_to_roll_back_pauses_and_says_so() -> None:
+    cluster = a_cluster(2, ROLL_BACK)
+    cluster.run(a_spec(BAD), settings(2, update=ROLL_BACK))
+    forgotten = msgspec.structs.replace(cluster.service(), previous=None)
+    cluster.store.apply(cluster.store.index + 1, encode(Transaction(now=cluster.now, puts=(forgotten,))))
+    cluster.until(lambda: rollout(cluster).state is RolloutState.PAUSED)
+    assert "there is no previous spec to go back to" in rollout(cluster).message
+    assert cluster.images() == ["v1", "v1"]

@@ -16,7 +16,6 @@ from stackd.engine.model import SYSTEM, Owner, Principal, PrincipalKind
 from stackd.engine.store import Store
 from stackd.manager.intake import prepare
 from stackd.manager.plan import base_version, make_plan
-from stackd.raft.model import MemoryLog
 from stackd.security.keys import KEY_BYTES, RootKey
 from stackd.simulation.cluster import SimulatedCluster
 from stackd.simulation.loop import run
@@ -232,14 +231,6 @@ def test_a_plan_runs_beside_the_loop_and_ends_when_its_client_goes(monkeypatch: 
 # What is planned is what happens.
 
 
-def state_in(log: MemoryLog) -> Store:
-    """The state that a member would have after reading the log."""
-    store = Store() if log.snapshot is None else Store.restore(log.snapshot)
-    for entry in log.entries:
-        store.apply(entry.index, entry.data)
-    return store
-
-
 def running_now(cluster: SimulatedCluster) -> Counter[str]:
     """Running containers by service."""
     counts: Counter[str] = Counter()
@@ -296,7 +287,7 @@ def test_a_plan_counts_what_then_happens_on_simulated_nodes(seed: int) -> None:
             await cluster.deploy(a_stack("shop", *first))
             await cluster.settle()
             before, started = running_now(cluster), started_ever(cluster)
-            plan = plan_of(state_in(cluster.log), a_stack("shop", *second))
+            plan = plan_of(cluster.leader.writer.store.fork(), a_stack("shop", *second))
             lowest = Counter({service.name: before[service.name] for service in plan.services})
             watching = asyncio.ensure_future(watch_lowest(cluster, lowest))
             await cluster.deploy(a_stack("shop", *second))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from stackd.base.errors import StackdError, Unavailable
@@ -29,7 +30,7 @@ def look(number: int) -> ReportSource:
 
 
 def content(size: int, fill: int) -> StageContent:
-    data = bytes([fill]) * size
+    data = random.Random(fill).randbytes(size)  # doesn't shrink when the entry is compressed
     return StageContent(blobs=(Blob(digest=blob_digest(data), data=data),))
 
 
@@ -248,6 +249,20 @@ def test_a_snapshot_that_fails_keeps_the_log_and_the_writer() -> None:
     manager = LiveManager()
     manager.consensus = NoRoomForSnapshots(manager.log, snapshot_entries=3)
     play(story, manager)
+
+
+def test_a_snapshot_that_another_member_sent_replaces_the_state_and_listeners_are_told() -> None:
+    async def story(manager: LiveManager) -> None:
+        await manager.submit(look(1))
+        ahead, told = manager.writer.store.fork(), list[Changes]()
+        ahead.apply(ahead.index + 100, b"")
+        manager.writer.listen(told.append)
+        manager.consensus.install(ahead.index, b"".join(ahead.freeze().chunks()))
+        await manager.until(lambda: manager.view.index == ahead.index)
+        assert [changes.index for changes in told] == [ahead.index]
+        assert len(manager.view.source_statuses) == 1
+
+    play(story, LiveManager())
 
 
 def test_a_flood_is_refused_and_the_manager_lives() -> None:

@@ -1,0 +1,216 @@
+"""Updates that don't get on: the progress deadline, and start-first where both tasks never fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from stackd.base.time import MINUTE, SECOND, Duration
+from stackd.engine.model import Rollout, RolloutState
+from stackd.engine.taskstate import TaskState
+from stackd.spec.stack import (
+    FailureAction,
+    Placement,
+    Port,
+    PublishMode,
+    Resources,
+    RestartPolicy,
+    TaskSpec,
+    UpdateConfig,
+    UpdateOrder,
+)
+
+from engine_builders import ToyCluster, a_spec, on, settings
+
+DEADLINE = Duration(30 * SECOND)
+PORT = Port(target=80, published=8080, mode=PublishMode.HOST)
+
+
+def config(**fields: Any) -> UpdateConfig:
+    return UpdateConfig(**{"monitor_ns": 1, "progress_deadline_ns": DEADLINE, **fields})
+
+
+START_FIRST = config(order=UpdateOrder.START_FIRST)
+
+
+def rollout(cluster: ToyCluster) -> Rollout:
+    found = cluster.view.rollouts.get(cluster.service().id)
+    assert found is not None
+    return found
+
+
+def a_stuck_update(update: UpdateConfig, rollback: UpdateConfig | None = None) -> ToyCluster:
+    """`shop_web` is to be updated to something that no node can take."""
+    cluster = ToyCluster()
+    wanted = settings(2, update=update, rollback=rollback or config())
+    cluster.run(a_spec("v1"), wanted)
+    cluster.settle()
+    cluster.run(a_spec("v2", placement=on("node.hostname == nowhere")), wanted)
+    return cluster
+
+
+def test_an_update_that_does_not_get_on_pauses_and_says_what_it_waits_for() -> None:
+    cluster = a_stuck_update(config())
+    cluster.rounds(29, after_ns=SECOND)
+    assert rollout(cluster).state is RolloutState.UPDATING
+    cluster.rounds(2, after_ns=SECOND)
+    assert rollout(cluster).state is RolloutState.PAUSED
+    assert rollout(cluster).message == (
+        "update paused: no task was replaced for 30 s: a node for shop_web.1: "
+        "no suitable node (scheduling constraints not satisfied on 1 node)"
+    )
+    assert cluster.images() == ["v1", "v1"]
+    assert "rollout.stalled" in cluster.kinds()
+
+
+def test_it_rolls_back_where_that_is_what_failures_lead_to() -> None:
+    cluster = a_stuck_update(config(failure_action=FailureAction.ROLLBACK))
+    cluster.rounds(40, after_ns=SECOND)
+    assert rollout(cluster).state is RolloutState.ROLLBACK_COMPLETED
+    assert cluster.health().converged
+    assert cluster.images() == ["v1", "v1"]
+
+
+def test_with_continue_it_is_only_told_again_and_again() -> None:
+    cluster = a_stuck_update(config(failure_action=FailureAction.CONTINUE))
+    cluster.rounds(100, after_ns=SECOND)
+    assert rollout(cluster).state is RolloutState.UPDATING
+    assert cluster.kinds().count("rollout.stalled") == 3
+
+
+def test_without_a_deadline_it_may_take_for_ever() -> None:
+    cluster = a_stuck_update(config(progress_deadline_ns=Duration(0)))
+    cluster.rounds(20, after_ns=10 * MINUTE)
+    assert rollout(cluster).state is RolloutState.UPDATING
+
+
+def test_a_rollback_that_does_not_get_on_pauses() -> None:
+    cluster = a_stuck_update(config(failure_action=FailureAction.ROLLBACK))
+    cluster.rounds(28, after_ns=SECOND)
+    cluster.crash(1)
+    cluster.rounds(40, after_ns=SECOND)
+    assert rollout(cluster).state is RolloutState.ROLLBACK_PAUSED
+
+
+def test_every_slot_that_is_done_begins_the_deadline_anew() -> None:
+    cluster = ToyCluster()
+    slow = config(delay_ns=Duration(20 * SECOND))
+    cluster.run(a_spec("v1"), settings(4, update=slow))
+    cluster.settle()
+    cluster.run(a_spec("v2"), settings(4, update=slow))
+    cluster.until(lambda: rollout(cluster).state is RolloutState.COMPLETED, limit=1000)
+    assert cluster.now - rollout(cluster).started_at > 2 * DEADLINE
+
+
+def test_the_pause_between_two_slots_may_be_longer_than_the_deadline() -> None:
+    cluster = ToyCluster()
+    slow = config(delay_ns=Duration(MINUTE))
+    cluster.run(a_spec("v1"), settings(2, update=slow))
+    cluster.settle()
+    cluster.run(a_spec("v2"), settings(2, update=slow))
+    cluster.until(lambda: rollout(cluster).state is RolloutState.COMPLETED, limit=1000)
+
+
+def test_the_deadline_outlives_a_change_of_leader_and_the_time_without_one_does_not_count() -> None:
+    cluster = a_stuck_update(config())
+    cluster.now += 10 * MINUTE  # nobody leads
+    cluster.new_leader()
+    assert rollout(cluster).state is RolloutState.UPDATING
+    cluster.rounds(32, after_ns=SECOND)
+    assert rollout(cluster).state is RolloutState.PAUSED
+
+
+# Start-first where both at once fit nowhere.
+
+
+def a_full_cluster(spec: TaskSpec, nodes: int = 2, replicas: int = 2) -> ToyCluster:
+    cluster = ToyCluster(nodes=nodes, cpus=2)
+    cluster.run(spec, settings(replicas, update=START_FIRST))
+    cluster.settle()
+    return cluster
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ports": (PORT,)},
+        {"reservations": Resources(nano_cpus=2 * 10**9)},
+        {"placement": Placement(max_per_node=1)},
+    ],
+    ids=["host port", "resources", "max replicas per node"],
+)
+def test_a_start_first_update_that_fits_nowhere_beside_the_old_tasks_goes_on_stop_first_and_says_so(
+    fields: dict[str, Any],
+) -> None:
+    cluster = a_full_cluster(a_spec("v1", **fields))
+    cluster.run(a_spec("v2", **fields), settings(2, update=START_FIRST))
+    lowest = 2
+    while not cluster.health().converged:
+        cluster.round()
+        lowest = min(lowest, len(cluster.running()))
+    assert (cluster.images(), lowest) == (["v2", "v2"], 1)
+    told = [event.message for event in cluster.view.events_after(0) if event.kind == "rollout.gave_way"]
+    assert len(told) == 2
+    assert told[0].startswith("the old task has to stop first: no suitable node (")
+    assert all(task.order is None for task in cluster.live())
+
+
+def test_where_another_node_has_room_nothing_gives_way() -> None:
+    cluster = a_full_cluster(a_spec("v1", ports=(PORT,)), nodes=3)
+    cluster.run(a_spec("v2", ports=(PORT,)), settings(2, update=START_FIRST))
+    lowest = 2
+    while not cluster.health().converged:
+        cluster.round()
+        lowest = min(lowest, len(cluster.running()))
+    assert (cluster.images(), lowest) == (["v2", "v2"], 2)
+    assert "rollout.gave_way" not in cluster.kinds()
+
+
+def test_a_stop_first_image_that_is_bad_costs_nothing_also_after_giving_way() -> None:
+    cluster = a_full_cluster(a_spec("v1", ports=(PORT,)))
+    cluster.broken.add("v2")
+    cluster.run(a_spec("v2", ports=(PORT,)), settings(2, update=START_FIRST))
+    cluster.rounds(10)
+    assert rollout(cluster).state is RolloutState.PAUSED
+    assert cluster.images() == ["v1", "v1"]
+
+
+def test_what_fits_nowhere_at_all_is_left_to_the_deadline() -> None:
+    cluster = a_full_cluster(a_spec("v1"))
+    cluster.run(a_spec("v2", reservations=Resources(nano_cpus=9 * 10**9)), settings(2, update=START_FIRST))
+    cluster.rounds(40, after_ns=SECOND)
+    assert rollout(cluster).state is RolloutState.PAUSED
+    assert cluster.images() == ["v1", "v1"]
+
+
+# What is part of a rollout.
+
+
+def test_a_slot_that_is_filled_during_an_update_instead_of_being_updated_is_part_of_it() -> None:
+    cluster = ToyCluster(nodes=2)
+    update = config(monitor_ns=10 * SECOND)
+    cluster.run(a_spec("v1"), settings(2, update=update))
+    cluster.settle()
+    cluster.run(a_spec("v2"), settings(2, update=update))
+    cluster.crash(1)
+    cluster.crash(2)
+    assert {task.rollout for task in cluster.live()} == {1}
+    cluster.recover(1)
+    cluster.until(lambda: bool(cluster.running()) and cluster.running()[0].rollout == 1)
+    cluster.report(cluster.live()[0], TaskState.FAILED, error="bad")
+    assert rollout(cluster).state is RolloutState.PAUSED
+
+
+def test_a_slot_counts_as_failed_once_however_often_it_is_tried_again() -> None:
+    cluster = ToyCluster()
+    update = config(order=UpdateOrder.START_FIRST, max_failure_ratio=1.0)
+    cluster.run(a_spec("v1"), settings(2, update=update))
+    cluster.settle()
+    cluster.broken.add("v2")
+    cluster.run(a_spec("v2", restart=RestartPolicy(delay_ns=0)), settings(2, update=update))
+    cluster.rounds(6)
+    assert (len(rollout(cluster).failed), rollout(cluster).state) == (2, RolloutState.UPDATING)
+    assert len([task for task in cluster.tasks() if task.rollout == 1]) > 4
+    cluster.broken.clear()
+    cluster.settle()
+    assert (rollout(cluster).state, rollout(cluster).done, rollout(cluster).total) == (RolloutState.COMPLETED, 2, 2)
