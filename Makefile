@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help env demo test check bench fuzz clean
+.PHONY: help env demo test check bench corpus fuzz soak-raft chaos-raft soak mutants clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -36,8 +36,24 @@ test: $(STAMP)   ## everything this machine can run; says what it did not run an
 bench: $(STAMP)  ## NAME=single-node: figures as JSON lines
 	$(BIN)/python -m benchmarks.run $(NAME) $(ARGS)
 
+corpus: $(STAMP) ## CORPUS=FOLDER: real stack files mean the same here as to the official client
+	CORPUS=$(abspath $(or $(CORPUS),../shared/corpus/dev)) $(BIN)/pytest -q -s tests/corpus
+
 fuzz: $(STAMP)   ## N=200000 SEED=1: mutated stack files; nothing but errors with places may come of them
 	$(BIN)/python tests/fuzz_stack_files.py --count $(or $(N),20000) --seed $(or $(SEED),1)
+
+soak-raft: $(STAMP)  ## SEED=1 COUNT=1000 JOBS=1: that many histories of consensus, each from its seed
+	$(BIN)/python tests/simulation/raft/soak.py --seed $(or $(SEED),1) --count $(or $(COUNT),1000) --jobs $(or $(JOBS),1)
+
+chaos-raft: $(STAMP)  ## SEED=7 DURATION=120: kill, cut off and starve a real cluster; needs root
+	$(BIN)/python -m benchmarks.chaos_raft --seed $(or $(SEED),1) --duration $(or $(DURATION),60)
+
+soak: $(STAMP)   ## SEED=1 COUNT=1000: random histories of a simulated cluster, on all cores; prints the seeds that fail
+	$(BIN)/python -m stackd.simulation --seed $(or $(SEED),1) --count $(or $(COUNT),1000) $(ARGS)
+
+mutants: $(STAMP) ## SEED=1 COUNT=60: plant bugs, by hand (each has to be found) and by program
+	$(BIN)/python tests/mutants/planted.py $(ARGS)
+	$(BIN)/python tests/mutants/generated.py --seed $(or $(SEED),1) --count $(or $(COUNT),60)
 
 clean:           ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -18,7 +18,7 @@ from stackd.raft.directory import open_directory
 from stackd.raft.disk import SystemDisk
 from stackd.raft.frame import Identity, Kind, Record
 from stackd.raft.recovery import read_log
-from stackd.raft.single import SingleMember
+from stackd.raft.member import ClusterMember
 from stackd.raft.wal import Log
 from stackd.security.keys import Purpose, RootKey
 
@@ -83,7 +83,7 @@ def replay(path: Path) -> None:
 
 async def propose(path: Path) -> None:
     directory = open_directory(path, SEALER, IDENTITY)
-    member = SingleMember(directory.disk, SEALER, directory.identity)
+    member = ClusterMember(directory.disk, SEALER, directory.identity)
     await member.start()
     seconds = []
     for _ in range(APPENDS):

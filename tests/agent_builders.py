@@ -10,7 +10,17 @@ from typing import Any
 
 import msgspec
 from stackd.agent.session import Agent
-from stackd.api.dispatch import Assignment, Assignments, FileContent, Hello, SpecContent, TaskReports, Welcome
+from stackd.api.dispatch import (
+    Assignment,
+    Assignments,
+    FileContent,
+    Heartbeat,
+    Hello,
+    Renewal,
+    SpecContent,
+    TaskReports,
+    Welcome,
+)
 from stackd.api.stream import memory_pair
 from stackd.base.errors import Unavailable
 from stackd.base.ids import BlobDigest, NodeId, ServiceId, TaskId
@@ -25,6 +35,7 @@ from stackd.spec.stack import ContainerSpec, FileRef, TaskSpec
 
 NODE = NodeId("n1")
 HEARTBEAT = Duration(5 * SECOND)
+LEASE = Duration(15 * SECOND)
 
 
 def a_spec(image: str = "img:v1", *, secrets: Sequence[bytes] = ()) -> TaskSpec:
@@ -92,10 +103,12 @@ async def until(predicate: Callable[[], bool], seconds: float = 120.0) -> None:
 
 
 class ManagerEnd:
-    """The manager's side of sessions, played by a test. It notes every status it was told."""
+    """The manager's side of sessions, played by a test. It notes every status it was told, and answers heartbeats while it
+    `renews`."""
 
     def __init__(self) -> None:
         self.reachable = True
+        self.renews = True
         self.hellos: list[Hello] = []
         self.reports: list[TaskStatus] = []
         self.others: list[Any] = []
@@ -115,7 +128,7 @@ class ManagerEnd:
         hello = await self._stream.receive()
         assert isinstance(hello, Hello)
         self.hellos.append(hello)
-        await self._stream.send(Welcome(session=str(len(self.hellos)), heartbeat_ns=HEARTBEAT))
+        await self._stream.send(Welcome(session=str(len(self.hellos)), heartbeat_ns=HEARTBEAT, lease_ns=LEASE))
         await self._stream.send(assignments(1, *tasks, specs=specs, files=files))
 
     async def send(self, message: Any) -> None:
@@ -129,6 +142,8 @@ class ManagerEnd:
                 self.reports += message.statuses
             else:
                 self.others.append(message)
+            if isinstance(message, Heartbeat) and self.renews:
+                await self._stream.send(Renewal(number=message.number))
 
     async def hang_up(self) -> None:
         await self._stream.close()

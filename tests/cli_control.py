@@ -14,15 +14,23 @@ import msgspec
 from stackd.api.control import (
     ApplyRequest,
     ApplyResponse,
+    ClusterRequest,
+    ConfigDetail,
+    Configs,
     DownProgress,
     DownRequest,
     EventsRequest,
+    FileRequest,
     ListRequest,
     LogsRequest,
     NameRequest,
+    NetworkRequest,
+    Networks,
     Nodes,
     PlanRequest,
+    RemoveRequest,
     ScaleRequest,
+    Secrets,
     ServiceDetail,
     Services,
     Stacks,
@@ -32,17 +40,22 @@ from stackd.api.control import (
     VersionResponse,
 )
 from stackd.api.views import (
+    ClusterView,
+    ConfigView,
     EventView,
     LogLineView,
+    NetworkView,
     NodeView,
     PlanView,
     PortView,
     RolloutView,
+    SecretView,
     ServicePlanView,
     ServiceView,
     SourceView,
     StackView,
     StatusView,
+    SubnetView,
     TaskView,
 )
 from stackd.base.errors import NotFound, StackdError
@@ -185,6 +198,63 @@ def a_node(**fields: Any) -> NodeView:
     return msgspec.structs.replace(node, **fields)
 
 
+def a_network(name: str = "shop_front", **fields: Any) -> NetworkView:
+    """An overlay with one service on it, but for `fields`."""
+    network = NetworkView(
+        id="netw5m1q0x8c2z7b4n6a9s1d3",
+        name=name,
+        stack="shop",
+        driver="overlay",
+        state="ready",
+        message="",
+        subnets=(SubnetView(subnet="10.0.0.0/20", gateway="10.0.0.1", ip_range=""),),
+        vxlan_id=4096,
+        internal=False,
+        attachable=False,
+        ipv6=False,
+        addresses=4,
+        capacity=4093,
+        services=("shop_web",),
+        labels={},
+        driver_options={},
+        created_at="2026-05-01T11:55:00.000Z",
+    )
+    return msgspec.structs.replace(network, **fields)
+
+
+def a_config(name: str = "shop_site", **fields: Any) -> ConfigView:
+    config = ConfigView(
+        id="c0nf5m1q0x8c2z7b4n6a9s1d3",
+        name=name,
+        stack="shop",
+        state="ready",
+        digest="0123456789abcdef0123456789abcdef",
+        size_bytes=11,
+        template="",
+        services=("shop_web",),
+        labels={},
+        created_at="2026-05-01T11:55:00.000Z",
+        updated_at="2026-05-01T11:59:00.000Z",
+    )
+    return msgspec.structs.replace(config, **fields)
+
+
+def a_secret(name: str = "shop_password", **fields: Any) -> SecretView:
+    secret = SecretView(
+        id="secr5m1q0x8c2z7b4n6a9s1d3",
+        name=name,
+        stack="",
+        state="ready",
+        template="",
+        driver="",
+        services=("shop_db", "shop_web"),
+        labels={"tier": "back"},
+        created_at="2026-05-01T11:55:00.000Z",
+        updated_at="2026-05-01T11:55:00.000Z",
+    )
+    return msgspec.structs.replace(secret, **fields)
+
+
 def a_service_plan(name: str = "shop_web", action: str = "update", **fields: Any) -> ServicePlanView:
     plan = ServicePlanView(
         name=name,
@@ -239,6 +309,10 @@ class MemoryControl:
         self.task_list: Sequence[TaskView] = ()
         self.stack_list: Sequence[StackView] = ()
         self.node_list: Sequence[NodeView] = ()
+        self.network_list: Sequence[NetworkView] = ()
+        self.config_list: Sequence[ConfigView] = ()
+        self.config_data = b"listen 80;\n"
+        self.secret_list: Sequence[SecretView] = ()
         self.event_list: Sequence[EventView] = ()
         self.log_lines: Sequence[LogLineView] = ()
         self.planned = a_plan()
@@ -330,6 +404,50 @@ class MemoryControl:
     def nodes(self) -> Nodes:
         self._asked("nodes")
         return Nodes(items=tuple(self.node_list))
+
+    def update_cluster(self, request: ClusterRequest) -> ClusterView:
+        self._asked(request)
+        return ClusterView(
+            id="c1uster",
+            history_limit=5,
+            rebalance_tasks=request.rebalance or 0,
+            address_pools=("10.0.0.0/8",),
+            subnet_bits=20,
+        )
+
+    def networks(self) -> Networks:
+        self._asked("networks")
+        return Networks(items=tuple(self.network_list))
+
+    def configs(self) -> Configs:
+        self._asked("configs")
+        return Configs(items=tuple(self.config_list))
+
+    def secrets(self) -> Secrets:
+        self._asked("secrets")
+        return Secrets(items=tuple(self.secret_list))
+
+    def inspect_config(self, request: NameRequest) -> ConfigDetail:
+        self._asked(request)
+        for config in self.config_list:
+            if config.name == request.name:
+                return ConfigDetail(config=config, data=self.config_data)
+        raise NotFound("object.unknown", f'no config named "{request.name}"')
+
+    def create_network(self, request: NetworkRequest) -> NetworkView:
+        self._asked(request)
+        return a_network(request.spec.name)
+
+    def create_config(self, request: FileRequest) -> ConfigView:
+        self._asked(request)
+        return a_config(request.name)
+
+    def create_secret(self, request: FileRequest) -> SecretView:
+        self._asked(request)
+        return a_secret(request.name)
+
+    def remove_object(self, request: RemoveRequest) -> None:
+        self._asked(request)
 
     def logs(self, request: LogsRequest) -> Iterator[LogLineView]:
         self._asked(request)

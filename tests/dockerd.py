@@ -137,6 +137,7 @@ class PrivateDockerd:
         containers = self.docker("ps", "--all", "--quiet").split()
         if containers:
             self.docker("rm", "--force", "--volumes", *containers)
+        self.docker("network", "prune", "--force")  # their bridges would outlive the engine
 
     def _make_network(self) -> None:
         if self._isolated:

@@ -19,6 +19,7 @@ from stackd.engine.inputs import (
     FullPass,
     Input,
     RegisterNode,
+    RemoveNode,
     Reply,
     ReportNode,
     ReportTasks,
@@ -37,13 +38,14 @@ from stackd.engine.model import (
     Principal,
     PrincipalKind,
     Rollout,
+    Row,
     Service,
     SpecRow,
     Task,
     TaskStatus,
 )
 from stackd.engine.step import Decision, step
-from stackd.engine.store import Changes, Store
+from stackd.engine.store import Changes, Store, Transaction
 from stackd.engine.taskstate import Step, TaskState, fault_state, next_step
 from stackd.engine.view import View
 from stackd.spec.digest import spec_digest
@@ -83,7 +85,7 @@ def a_spec(image: str = "v1", **fields: Any) -> TaskSpec:
 def settings(replicas: int = 1, **fields: Any) -> ServiceSettings:
     fields.setdefault("update", QUICK)
     fields.setdefault("rollback", QUICK)
-    if fields.get("mode") is ServiceMode.GLOBAL:
+    if fields.get("mode") in (ServiceMode.GLOBAL, ServiceMode.GLOBAL_JOB):
         replicas = 0
     return ServiceSettings(replicas=replicas, **fields)
 
@@ -179,7 +181,7 @@ class ToyCluster:
         for service in due:
             del self.wakeups[service]
         if due:
-            self.submit(Wake(services=due))
+            self.submit(Wake(services=due, whole=False))
         for node_id in sorted(self.alive):
             reports = [report for task in self.view.tasks_of_node(node_id) if (report := self._operate(task)) is not None]
             if reports:
@@ -248,10 +250,10 @@ class ToyCluster:
 
     # Nodes.
 
-    def join(self, number: int, *, cpus: int = 8, labels: dict[str, str] | None = None) -> NodeId:
+    def join(self, number: int, *, cpus: int = 8, labels: dict[str, str] | None = None, address: str = "") -> NodeId:
         node = a_node(number, labels=labels)
         self.alive.add(node.id)
-        self.submit(RegisterNode(id=node.id, description=a_description(number, cpus=cpus), node=node))
+        self.submit(RegisterNode(id=node.id, description=a_description(number, cpus=cpus), node=node, address=address))
         return node.id
 
     def crash(self, number: int) -> None:
@@ -259,14 +261,44 @@ class ToyCluster:
         self.alive.discard(node_id)
         self.submit(ReportNode(id=node_id, state=NodeState.DOWN, message="heartbeat expired"))
 
+    def new_leader(self) -> None:
+        """Another manager takes over: timers are lost, everything is looked at, and the agents open new sessions."""
+        self.wakeups.clear()
+        self.submit(FullPass())
+        for node_id in sorted(self.alive):
+            status = self.view.node_statuses.get(node_id)
+            assert status is not None
+            self.submit(RegisterNode(id=node_id, description=status.description))
+
     def recover(self, number: int) -> None:
         self.join(number)
+
+    def restore(self) -> None:
+        """Another leader takes over, with the state as a snapshot tells it."""
+        self.store = Store.restore(b"".join(self.store.freeze().chunks()))
+        self.submit(FullPass())
+
+    def put(self, *rows: Row) -> None:
+        """Store rows without asking the engine: a setting that no command changes."""
+        self.store.apply(self.store.index + 1, encode(Transaction(now=self.now, puts=rows)))
 
     def describe_node(self, number: int, **fields: Any) -> None:
         """The node says something else of itself."""
         node_id = NodeId(f"node{number}")
         described = msgspec.structs.replace(a_description(number), **fields)
         self.submit(RegisterNode(id=node_id, description=described, node=a_node(number)))
+
+    def shrink(self, number: int, *, cpus: int = 1) -> None:
+        """The node says that it has become smaller."""
+        node_id = NodeId(f"node{number}")
+        if node_id in self.alive:
+            self.submit(RegisterNode(id=node_id, description=a_description(number, cpus=cpus), node=a_node(number)))
+
+    def remove_node(self, number: int) -> None:
+        """The node is taken out of the cluster, whatever it does; it may join again."""
+        node_id = NodeId(f"node{number}")
+        self.alive.discard(node_id)
+        self.submit(RemoveNode(id=node_id, principal=SOMEBODY, force=True))
 
     def drain(self, number: int, availability: Availability = Availability.DRAIN) -> None:
         self.submit(SetAvailability(id=NodeId(f"node{number}"), availability=availability, principal=SOMEBODY))
@@ -279,9 +311,11 @@ class ToyCluster:
         stack: str = "shop",
         source: str = "",
         principal: Principal = SOMEBODY,
+        objects: dict[str, Any] | None = None,
         **fields: Any,
     ) -> Reply:
-        """Stage and deploy one stack of (name, spec, settings)."""
+        """Stage and deploy one stack of (name, spec, settings). `objects` are further fields of its manifest: networks,
+        configs, secrets, externals."""
         self.submit(StageContent(specs=tuple(SpecRow(digest=spec_digest(spec), spec=spec) for _, spec, _ in services)))
         manifest = StackManifest(
             name=stack,
@@ -289,6 +323,7 @@ class ToyCluster:
             services=tuple(
                 ServiceManifest(name=name, spec=spec_digest(spec), settings=wanted) for name, spec, wanted in services
             ),
+            **(objects or {}),
         )
         label = fields.pop("label", f"commit-{self.entries}")
         return self.submit(DeployRevision(label=label, source=source, stacks=(manifest,), principal=principal, **fields))
@@ -328,6 +363,10 @@ class ToyCluster:
     def images(self, name: str = "shop_web") -> list[str]:
         """The images of the tasks that run, by slot."""
         return [self._image(task) for task in self.running(name)]
+
+    def written_since(self, entry: int) -> set[type]:
+        """The kinds of records that have changed since there were that many entries."""
+        return {type(row) for changes in self.history[entry:] for row in changes.puts}
 
     def kinds(self) -> list[str]:
         """The kinds of all events, oldest first."""

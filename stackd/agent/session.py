@@ -14,11 +14,22 @@ from typing import assert_never
 
 from stackd import __version__
 from stackd.agent.executor.base import Executor
+from stackd.agent.lease import Lease
 from stackd.agent.logs import LogStreams
 from stackd.agent.reporter import Reporter
 from stackd.agent.taskfiles import TaskStateStore
 from stackd.agent.workforce import OutOfStep, Workforce
-from stackd.api.dispatch import Assignments, FromAgent, FromManager, Goodbye, Heartbeat, Hello, LogRequest, Welcome
+from stackd.api.dispatch import (
+    Assignments,
+    FromAgent,
+    FromManager,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    LogRequest,
+    Renewal,
+    Welcome,
+)
 from stackd.api.stream import Stream, StreamClosed
 from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import Entropy, NodeId
@@ -37,6 +48,9 @@ WELCOME_SECONDS = 10.0
 
 DESCRIBE_SECONDS = 20.0
 """The host is looked at again this often (semantics 17)."""
+
+LEASE_LOOK_SECONDS = 0.01
+"""The least time between two looks at the lease."""
 
 Connect = Callable[[], Awaitable[Stream[FromManager, FromAgent]]]
 
@@ -64,6 +78,8 @@ class Agent:
         self._described = False
         self._welcomed = False
         self._workforce: Workforce | None = None
+        self._lease = Lease(0.0)
+        self._renewed = asyncio.Event()
 
     async def wait_idle(self) -> None:
         """Returns once no task is left on this host. Records may be gone before the last container is."""
@@ -73,11 +89,13 @@ class Agent:
     async def run(self) -> None:
         """Take up what was running, then serve managers until cancelled. The tasks go on without the agent."""
         await self._executor.start()
+        self._lease = Lease(_now())
         try:
             async with asyncio.TaskGroup() as group:
                 workforce = Workforce(self._node_id, self._executor, self._state, self._reporter.put, self._clock, group)
                 self._workforce = workforce
                 await workforce.restore()
+                group.create_task(self._keep_lease(workforce), name="lease")
                 await self._keep_in_touch(workforce)
         finally:
             await self._executor.close()
@@ -113,6 +131,7 @@ class Agent:
 
     async def _open(self, stream: Stream[FromManager, FromAgent]) -> Welcome:
         await self._look_at_host()
+        number = self._lease.ask(_now())
         await stream.send(Hello(node_id=self._node_id, description=self._description, version=__version__))
         try:
             async with asyncio.timeout(WELCOME_SECONDS):
@@ -121,10 +140,11 @@ class Agent:
             raise Unavailable("agent.manager.silent", "the manager does not answer") from None
         match answer:
             case Welcome():
+                self._grant(number, answer.lease_ns / SECOND)
                 return answer
             case Goodbye(reason=reason):
                 raise StreamClosed(reason)
-            case Assignments() | LogRequest():
+            case Assignments() | LogRequest() | Renewal():
                 raise OutOfStep("the manager's first message was no welcome")
             case unknown:
                 assert_never(unknown)
@@ -151,6 +171,8 @@ class Agent:
                         self._reporter.compare((task.status for task in message.tasks), workforce.statuses())
                 case LogRequest():
                     logs.handle(message)
+                case Renewal(number=number):
+                    self._grant(number)
                 case Goodbye(reason=reason):
                     raise StreamClosed(reason)
                 case Welcome():
@@ -168,7 +190,20 @@ class Agent:
             if since_look >= DESCRIBE_SECONDS or not self._described:
                 since_look = 0.0
                 changed = await self._look_at_host()
-            await stream.send(Heartbeat(description=changed))
+            await stream.send(Heartbeat(description=changed, number=self._lease.ask(_now())))
+
+    def _grant(self, number: int, seconds: float | None = None) -> None:
+        self._lease.grant(number, seconds)
+        self._renewed.set()
+
+    async def _keep_lease(self, workforce: Workforce) -> None:
+        """Stop the tasks that are to be fenced whenever the lease has run out."""
+        while True:
+            while left := self._lease.left(_now()):
+                await asyncio.sleep(max(left, LEASE_LOOK_SECONDS))
+            workforce.fence()
+            self._renewed.clear()
+            await self._renewed.wait()
 
     async def _look_at_host(self) -> NodeDescription | None:
         """The host's description if it has changed. An engine that doesn't answer leaves the last one standing."""
@@ -183,6 +218,11 @@ class Agent:
             return None
         self._description = description
         return description
+
+
+def _now() -> float:
+    """The loop's own time: seconds that no change of the clock shortens."""
+    return asyncio.get_running_loop().time()
 
 
 def _pass_on_cancellation() -> None:

@@ -12,17 +12,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import assert_never
 
 import msgspec
 
-from stackd.agent.executor.base import Controller, Exit, Found, Handle, TaskEnded
+from stackd.agent.executor.base import Controller, Exit, Found, Handle, TaskContext, TaskEnded
 from stackd.agent.taskfiles import StoredTask, TaskStateStore
 from stackd.api.dispatch import Assignment
 from stackd.base.errors import Retry, TaskFault
-from stackd.base.ids import BlobDigest
 from stackd.base.time import Clock
+from stackd.engine.allocate.networks import PREDEFINED
 from stackd.engine.model import TaskStatus
 from stackd.engine.taskstate import Step, TaskState, fault_state, is_terminal, may_move, next_step
 
@@ -40,13 +40,13 @@ Operation = Callable[[], Awaitable[None]]
 class Worker:
     """One task of this node. `run()` returns once every trace of the task is gone from the host.
 
-    `contents` is the agent's live mapping of config and secret contents; `report` is told each status."""
+    `context` holds what the agent has been told for the task, live; `report` is told each status."""
 
     def __init__(
         self,
         task: StoredTask,
         controller: Controller,
-        contents: Mapping[BlobDigest, bytes],
+        context: TaskContext,
         store: TaskStateStore,
         report: Callable[[TaskStatus], None],
         clock: Clock,
@@ -55,7 +55,7 @@ class Worker:
         self.adopted = asyncio.Event()
         """Set once the host was asked what exists of the task, or could not be asked for the moment."""
         self._task = task
-        self._contents = contents
+        self._context = context
         self._store = store
         self._report = report
         self._clock = clock
@@ -64,6 +64,7 @@ class Worker:
         self._removed = False
         self._released = False
         self._prepare_again = False
+        self._fenced = False
         self._running: Operation | None = None
         self._scope: asyncio.Timeout | None = None
 
@@ -88,6 +89,12 @@ class Worker:
         if not self._discarded:
             self._discarded = True
             self._wish(msgspec.structs.replace(self.assignment, desired=TaskState.REMOVE))
+
+    def fence(self) -> None:
+        """The node is cut off from the cluster for longer than its lease: end the task if it asks for that."""
+        if self._task.spec.fence:
+            self._fenced = True
+            self.reconsider()
 
     def reconsider(self) -> None:
         """Something that the present operation depends on may have changed: if another one is due, switch to it."""
@@ -115,6 +122,8 @@ class Worker:
         """What is due now."""
         if not self._host_known:
             return self._adopt
+        if self._fenced and not is_terminal(self.status.state) and self.assignment.desired <= TaskState.COMPLETE:
+            return self._fence_off
         match next_step(self.status.state, self.assignment.desired):
             case Step.ACCEPT:
                 return self._accept
@@ -134,7 +143,7 @@ class Worker:
                 assert_never(unknown)
 
     def _once_supplied(self, operation: Operation) -> Operation:
-        return self._await_contents if self._missing() else operation
+        return self._await_supply if self._missing() else operation
 
     def _operation_after_the_end(self) -> Operation:
         """A task that is over keeps container and logs until its record goes."""
@@ -153,6 +162,11 @@ class Worker:
         finally:
             self._running = None
 
+    @property
+    def _never_given_up(self) -> tuple[Operation, ...]:
+        """Operations that only success ends: a task that can't be stopped or looked at isn't over."""
+        return self._adopt, self._stop, self._fence_off, self._remove
+
     async def _repeat(self, operation: Operation) -> None:
         pause = RETRY_FIRST_SECONDS
         while True:
@@ -163,7 +177,7 @@ class Worker:
             except Exception as exc:
                 log.exception("operation broke: task=%s operation=%s", self.assignment.name, operation)
                 fault = TaskFault("agent.executor.broken", f"internal error: {type(exc).__name__}: {exc}")
-            if fault.retry is Retry.NEVER and operation not in (self._adopt, self._stop, self._remove):
+            if fault.retry is Retry.NEVER and operation not in self._never_given_up:
                 operation = functools.partial(self._fail, fault)
                 continue
             self._note(fault)
@@ -190,13 +204,17 @@ class Worker:
     async def _accept(self) -> None:
         self._move(TaskState.ACCEPTED, "accepted")
 
-    def _missing(self) -> int:
-        """How many contents of configs and secrets the manager has yet to send."""
+    def _missing(self) -> str:
+        """What the manager has yet to send, in words; "" if nothing."""
         container = self._task.spec.container
-        return sum(ref.digest not in self._contents for ref in (*container.configs, *container.secrets))
+        files = sum(ref.digest not in self._context.files for ref in (*container.configs, *container.secrets))
+        known = self._context.networks.keys() | PREDEFINED
+        networks = sum(attachment.network not in known for attachment in self._task.spec.networks)
+        words = [f"{files} configs or secrets"] if files else []
+        return " and ".join([*words, f"{networks} networks"] if networks else words)
 
-    async def _await_contents(self) -> None:
-        self._say(f"waiting for {self._missing()} configs or secrets from the manager")
+    async def _await_supply(self) -> None:
+        self._say(f"waiting for {self._missing()} from the manager")
         await self._rest()
 
     async def _prepare(self) -> None:
@@ -229,6 +247,13 @@ class Worker:
         untouched = self.status.state <= TaskState.ACCEPTED
         ended = None if untouched else await self.controller.stop()
         self._move(TaskState.SHUTDOWN, "shutdown", exit_code=None if ended is None else ended.code)
+
+    async def _fence_off(self) -> None:
+        """Another node may run this task soon, so it may not run here. That is a failure, as it wasn't asked for."""
+        ended = await self.controller.stop() if self.status.state > TaskState.ACCEPTED else None
+        error = "fenced: this node was cut off from the cluster for longer than its lease"
+        state = fault_state(self.status.state)
+        self._move(state, "fenced", error=error, exit_code=None if ended is None else ended.code)
 
     async def _remove(self) -> None:
         await self.controller.remove()

@@ -19,7 +19,7 @@ from stackd.base.ids import BlobDigest, NodeId, ServiceId, SpecDigest, TaskId
 from stackd.base.time import Clock, Instant
 from stackd.engine.model import TaskStatus
 from stackd.engine.taskstate import TaskState
-from stackd.spec.stack import ContainerSpec, TaskSpec
+from stackd.spec.stack import ContainerSpec, NetworkSpec, TaskSpec
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Workforce:
         self._workers: dict[TaskId, Worker] = {}
         self._specs: dict[SpecDigest, TaskSpec] = {}
         self._contents: dict[BlobDigest, bytes] = {}
+        self._networks: dict[str, NetworkSpec] = {}
         self._sequence = 0
         self._swept = False
         self._idle = asyncio.Event()
@@ -69,6 +70,11 @@ class Workforce:
 
     def statuses(self) -> dict[TaskId, TaskStatus]:
         return {task_id: worker.status for task_id, worker in self._workers.items()}
+
+    def fence(self) -> None:
+        """The cluster may count on this node no longer: whoever is to be fenced ends."""
+        for worker in self._workers.values():
+            worker.fence()
 
     async def restore(self) -> None:
         """Take up the tasks of an earlier life; returns once each was looked for on the host."""
@@ -86,11 +92,13 @@ class Workforce:
         if message.complete:
             self._specs.clear()
             self._contents.clear()
+            self._networks.clear()
         elif message.sequence != self._sequence + 1:
             raise OutOfStep(f"assignments {message.sequence} after {self._sequence}")
         self._sequence = message.sequence
         self._specs.update((content.digest, content.spec) for content in message.specs)
         self._contents.update((content.digest, content.data) for content in message.files)
+        self._networks.update((network.name, network) for network in message.networks)
         for assignment in message.tasks:
             self._assign(assignment)
         for task_id in self._departed(message):
@@ -98,7 +106,9 @@ class Workforce:
         for name in message.dropped:
             self._specs.pop(SpecDigest(name), None)
             self._contents.pop(BlobDigest(name), None)
-        if message.files:
+        for name in message.dropped_networks:
+            self._networks.pop(name, None)
+        if message.files or message.networks:
             self._supply()
         if message.complete and not self._swept:
             self._swept = True
@@ -121,14 +131,14 @@ class Workforce:
         return [task_id for task_id in self._workers if task_id not in staying]
 
     def _supply(self) -> None:
-        """Contents have come: whoever waits for them goes on."""
+        """Contents or networks have come: whoever waits for them goes on."""
         for worker in self._workers.values():
             worker.reconsider()
 
     def _employ(self, stored: StoredTask) -> Worker:
-        context = TaskContext(assignment=stored.assignment, spec=stored.spec, files=self._contents)
+        context = TaskContext(stored.assignment, stored.spec, self._contents, self._networks)
         controller = self._executor.controller(context)
-        worker = Worker(stored, controller, self._contents, self._store, self._report, self._clock)
+        worker = Worker(stored, controller, context, self._store, self._report, self._clock)
         self._workers[stored.assignment.id] = worker
         self._idle.clear()
         self._group.create_task(self._run(worker), name=f"task {stored.assignment.id}")

@@ -9,15 +9,23 @@ from typing import Protocol
 from stackd.api.control import (
     ApplyRequest,
     ApplyResponse,
+    ClusterRequest,
+    ConfigDetail,
+    Configs,
     DownProgress,
     DownRequest,
     EventsRequest,
+    FileRequest,
     ListRequest,
     LogsRequest,
     NameRequest,
+    NetworkRequest,
+    Networks,
     Nodes,
     PlanRequest,
+    RemoveRequest,
     ScaleRequest,
+    Secrets,
     ServiceDetail,
     Services,
     Stacks,
@@ -26,7 +34,17 @@ from stackd.api.control import (
     UpdateRequest,
     VersionResponse,
 )
-from stackd.api.views import EventView, LogLineView, PlanView, ServiceView, StatusView
+from stackd.api.views import (
+    ClusterView,
+    ConfigView,
+    EventView,
+    LogLineView,
+    NetworkView,
+    PlanView,
+    SecretView,
+    ServiceView,
+    StatusView,
+)
 
 
 class ServiceWatch(Protocol):
@@ -57,6 +75,15 @@ class ControlClient(Protocol):
     def remove_service(self, request: NameRequest) -> None: ...
     def remove_stack(self, request: NameRequest) -> None: ...
     def nodes(self) -> Nodes: ...
+    def update_cluster(self, request: ClusterRequest) -> ClusterView: ...
+    def networks(self) -> Networks: ...
+    def configs(self) -> Configs: ...
+    def secrets(self) -> Secrets: ...
+    def inspect_config(self, request: NameRequest) -> ConfigDetail: ...
+    def create_network(self, request: NetworkRequest) -> NetworkView: ...
+    def create_config(self, request: FileRequest) -> ConfigView: ...
+    def create_secret(self, request: FileRequest) -> SecretView: ...
+    def remove_object(self, request: RemoveRequest) -> None: ...
     def logs(self, request: LogsRequest) -> Iterator[LogLineView]: ...
     def down(self, request: DownRequest) -> Iterator[DownProgress]: ...
     def close(self) -> None: ...

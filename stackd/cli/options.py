@@ -94,7 +94,9 @@ def wait_options(command: Decorated) -> Decorated:
 
 def file_options(command: Decorated) -> Decorated:
     """`-f` and `-n`, for commands that read stack files."""
-    name = click.option("-n", "--name", metavar="NAME", help="Stack name, for a single file without a `name:` of its own.")
+    name = click.option(
+        "-n", "--name", metavar="NAME", help="Stack name, where the files say none; several files are then one stack."
+    )
     files = click.option(
         "-f",
         "--file",

@@ -113,14 +113,20 @@ def progress_lines(judged: Iterable[Verdict], services: Iterable[ServiceView]) -
 def _progress(verdict: Verdict, service: ServiceView | None) -> str:
     if service is None:
         return verdict.reason
-    counts = f"{_bar(service)} {service.updated}/{service.replicas} up to date, {service.running} running"
+    word = "completed" if service.iteration else "up to date"
+    counts = f"{_bar(service)} {_reached(service)}/{service.replicas} {word}, {service.running} running"
     state = _state_words(verdict, service)
     return f"{counts}  {state}" if state else counts
 
 
+def _reached(service: ServiceView) -> int:
+    """How many of its tasks are as wanted: they have the new spec, or, those of a job, have completed."""
+    return service.completed if service.iteration else service.updated
+
+
 def _bar(service: ServiceView) -> str:
     wanted = max(service.replicas, 1)
-    filled = _BAR_WIDTH * min(service.updated, wanted) // wanted if service.replicas else _BAR_WIDTH
+    filled = _BAR_WIDTH * min(_reached(service), wanted) // wanted if service.replicas else _BAR_WIDTH
     return f"[{'#' * filled}{'-' * (_BAR_WIDTH - filled)}]"
 
 

@@ -15,8 +15,10 @@ import click
 from stackd.base.errors import Position, Problem, SpecErrors, StackdError
 from stackd.gitops.directory import DirectoryFiles, DirectoryTree
 from stackd.gitops.discovery import find_stack_files
-from stackd.spec.load import LoadedStack, load_stack
+from stackd.spec.assemble import StackText
+from stackd.spec.load import LoadedDocument, LoadedStack, load_document, load_stack
 from stackd.spec.report import format_problems
+from stackd.spec.resolve.stack import Surroundings
 from stackd.spec.stack import StackSpec
 
 
@@ -53,6 +55,34 @@ class Findings:
         return tuple(problem for problem in self.problems if problem.severity != "error")
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenStack:
+    """One stack as its files say it, whether or not it makes sense, and what its meaning depends on."""
+
+    loaded: LoadedDocument
+    around: Surroundings
+
+
+def read_written(paths: Sequence[str], name: str | None, environment: Mapping[str, str]) -> WrittenStack:
+    """The one stack that all `paths` say together, each put on top of those before it; warnings go to stderr. Raises
+    SpecErrors where the form of a file is wrong, and what `check_stacks` raises."""
+    candidates, problems = _candidates(paths)
+    if problems:
+        raise SpecErrors(problems)
+    candidate = _merged(paths, candidates)
+    loaded = load_document(
+        candidate.files.text(candidate.file),
+        file=candidate.shown,
+        files=candidate.files,
+        environment=environment,
+        overrides=_texts(candidate.overrides),
+    )
+    loaded.problems.raise_form_errors()
+    if warnings := loaded.problems.warnings():
+        click.echo(format_problems(warnings), err=True)
+    return WrittenStack(loaded, Surroundings(candidate.shown, name or candidate.name, candidate.files, environment))
+
+
 def read_stacks(paths: Sequence[str], name: str | None, environment: Mapping[str, str]) -> tuple[StackFile, ...]:
     """The stacks of all `paths`; warnings go to stderr. Raises SpecErrors with every problem found, and what
     `check_stacks` raises."""
@@ -65,21 +95,12 @@ def read_stacks(paths: Sequence[str], name: str | None, environment: Mapping[str
 
 
 def check_stacks(paths: Sequence[str], name: str | None, environment: Mapping[str, str]) -> Findings:
-    """Everything there is to say about the stack files of `paths`. Raises a usage error where no path is given, and
-    StackdError `source.unreadable` where one can't be looked at."""
-    if not paths:
-        ctx = click.get_current_context()
-        raise click.UsageError(f"no stack files given; say which, for example: {ctx.command_path} -f stack.yaml", ctx)
-    candidates: list[_Candidate] = []
-    problems: list[Problem] = []
-    for path in map(Path, paths):
-        found, ambiguous = _in_directory(path) if path.is_dir() else ([_single(path)], [])
-        candidates += found
-        problems += ambiguous
-    if name is not None and len(candidates) != 1:
-        raise click.UsageError(f"--name goes with a single stack file; there are {len(candidates)}")
-    if not candidates and not problems:
-        raise StackdError("cli.files.none", f"no stack file in {', '.join(paths)}", hint="a stack file is called stack.yaml")
+    """Everything there is to say about the stack files of `paths`. With a `name` they are one stack, each file put on top
+    of those before it. Raises a usage error where no path is given, and StackdError `source.unreadable` where one can't
+    be looked at."""
+    candidates, problems = _candidates(paths)
+    if name is not None:
+        candidates = [_merged(paths, candidates)]
     stacks: list[StackFile] = []
     for candidate in candidates:
         loaded = _load(candidate, name or candidate.name, environment, problems)
@@ -92,12 +113,43 @@ def check_stacks(paths: Sequence[str], name: str | None, environment: Mapping[st
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A stack file to read: its folder's files, its name there, how to show it, and its stack's name by default."""
+    """A stack file to read: its folder's files, its name there, how to show it, its stack's name by default, and the files
+    that are put on top of it."""
 
     files: DirectoryFiles
     file: str
     shown: str
     name: str
+    overrides: tuple[_Candidate, ...] = ()
+
+
+def _candidates(paths: Sequence[str]) -> tuple[list[_Candidate], list[Problem]]:
+    """The stack files of `paths`, and what is wrong with finding them."""
+    if not paths:
+        ctx = click.get_current_context()
+        raise click.UsageError(f"no stack files given; say which, for example: {ctx.command_path} -f stack.yaml", ctx)
+    candidates: list[_Candidate] = []
+    problems: list[Problem] = []
+    for path in map(Path, paths):
+        found, ambiguous = _in_directory(path) if path.is_dir() else ([_single(path)], [])
+        candidates += found
+        problems += ambiguous
+    if not candidates and not problems:
+        raise StackdError("cli.files.none", f"no stack file in {', '.join(paths)}", hint="a stack file is called stack.yaml")
+    return candidates, problems
+
+
+def _merged(paths: Sequence[str], candidates: Sequence[_Candidate]) -> _Candidate:
+    """All files as one stack; their paths start from the folder of the first one. The files that a directory holds are
+    different stacks, so it may be named only if it holds one. Raises a usage error otherwise."""
+    if len(candidates) != len(paths):
+        message = f"only files can be put together to one stack; {', '.join(paths)} has {len(candidates)} stack files"
+        raise click.UsageError(message, click.get_current_context())
+    return replace(candidates[0], overrides=tuple(candidates[1:]))
+
+
+def _texts(overrides: Iterable[_Candidate]) -> tuple[StackText, ...]:
+    return tuple(StackText(candidate.files.text(candidate.file), candidate.shown) for candidate in overrides)
 
 
 def _in_directory(root: Path) -> tuple[list[_Candidate], list[Problem]]:
@@ -127,7 +179,14 @@ def _load(candidate: _Candidate, name: str, environment: Mapping[str, str], prob
     """The stack, or None after adding what is wrong to `problems`."""
     try:
         text = candidate.files.text(candidate.file)
-        return load_stack(text, file=candidate.shown, name=name, files=candidate.files, environment=environment)
+        return load_stack(
+            text,
+            file=candidate.shown,
+            name=name,
+            files=candidate.files,
+            environment=environment,
+            overrides=_texts(candidate.overrides),
+        )
     except SpecErrors as error:
         problems += error.problems
     except StackdError as error:

@@ -84,7 +84,9 @@ def count(number: int, noun: str) -> str:
 
 
 def replicas(service: ServiceView) -> str:
-    """Running and wanted tasks: "3/3"."""
+    """Running and wanted tasks: "3/3"; of a job the runs that have completed, of those that have to."""
+    if service.iteration:
+        return f"{service.completed}/{service.replicas} completed"
     return f"{service.running}/{service.replicas}"
 
 

@@ -42,8 +42,9 @@ from stackd.manager.dispatcher import Dispatcher
 from stackd.manager.writer import Writer
 from stackd.raft.directory import DirectoryLock, is_created, open_directory
 from stackd.raft.frame import Identity as LogIdentity
-from stackd.raft.single import SingleMember
-from stackd.security.keys import Purpose, RootKey, create_key, load_key
+from stackd.raft.member import ClusterMember
+from stackd.security.keyring import NodeKeys
+from stackd.security.keys import RootKey
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Foundation:
 
     identity: Identity
     key: RootKey
-    member: SingleMember
+    member: ClusterMember
     store: Store
 
 
@@ -64,13 +65,12 @@ async def _lay_foundation(options: UpOptions, tasks: TaskFiles) -> Foundation:
     data_dir = options.data_dir
     key_path, log_path = data_dir / "key", data_dir / "raft"
     identity = _identity(options, is_new=not is_created(log_path), tasks_known=bool(tasks.load()))
-    key = load_key(key_path) if key_path.exists() or is_created(log_path) else create_key(key_path)
-    sealer = key.sealer(Purpose.LOG)
-    directory = open_directory(log_path, sealer, LogIdentity(identity.cluster_id, identity.node_id))
-    member = SingleMember(directory.disk, sealer, directory.identity)
+    keys = NodeKeys.open(key_path) if key_path.exists() or is_created(log_path) else NodeKeys.create(key_path)
+    directory = open_directory(log_path, keys.log, LogIdentity(identity.cluster_id, identity.node_id))
+    member = ClusterMember(directory.disk, keys.log, directory.identity)
     snapshot = await member.start()
     store = Store() if snapshot is None else Store.restore(snapshot)
-    return Foundation(identity, key, member, store)
+    return Foundation(identity, keys.cluster, member, store)
 
 
 def _identity(options: UpOptions, *, is_new: bool, tasks_known: bool) -> Identity:

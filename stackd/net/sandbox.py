@@ -79,8 +79,16 @@ class HostNetwork:
             self._endpoints[name] = endpoint
             return endpoint
 
-    def attach(self, endpoint: Endpoint, namespace: str) -> None:
-        """Give the network namespace (a path such as /proc/PID/ns/net) its interface, address and default route."""
+    @property
+    def gateway(self) -> IPv4Address:
+        """Where endpoints reach the host; known once there is an endpoint."""
+        with self._lock:
+            assert self._subnet is not None
+            return pool.gateway(self._subnet)
+
+    def attach(self, endpoint: Endpoint, namespace: str, *, routed: bool = True) -> None:
+        """Give the network namespace (a path such as /proc/PID/ns/net) its interface and address, and, unless it isn't
+        `routed` and so reaches other endpoints only, the default route."""
         with self._lock:
             assert self._bridge is not None
             assert self._subnet is not None
@@ -96,7 +104,8 @@ class HostNetwork:
                 index = inner.index(_INSIDE)
                 inner.add_address(index, IPv4Interface((endpoint.address, self._subnet.prefixlen)))
                 inner.set_up(index)
-                inner.add_default_route(index, pool.gateway(self._subnet))
+                if routed:
+                    inner.add_default_route(index, pool.gateway(self._subnet))
 
     def publish(self, name: str, published: tuple[PublishedPort, ...]) -> None:
         """Lead ports of the host to an endpoint. Raises TaskFault if another endpoint of ours has one of them."""
@@ -202,6 +211,12 @@ class HostNetwork:
             directory = link.alias.removeprefix(_ALIAS)
             if link.alias.startswith(_ALIAS + "/") and not os.path.isdir(directory):
                 _remove_bridge(self._netlink, self._nft, link.name)
+
+
+def open_loopback(namespace: str) -> None:
+    """Give a network namespace what every program expects, and nothing else: its own loopback."""
+    with Netlink.inside(namespace) as inner:
+        inner.set_up(inner.index("lo"))
 
 
 def _remove_bridge(netlink: Netlink, nft: Nft, name: str) -> None:

@@ -16,21 +16,29 @@ from stackd.base.errors import TaskFault
 from stackd.base.ids import BlobDigest, TaskId
 from stackd.base.time import Instant
 from stackd.engine.model import NodeDescription
-from stackd.spec.stack import TaskSpec
+from stackd.spec.stack import NetworkSpec, TaskSpec
 
 
 @dataclass(frozen=True, slots=True)
 class TaskContext:
     """All an executor needs to know of a task. `files` holds the contents of its configs and secrets by digest; contents
-    of secrets live in memory only."""
+    of secrets live in memory only. `networks` holds what is known of the cluster's networks, by name."""
 
     assignment: Assignment
     spec: TaskSpec
     files: Mapping[BlobDigest, bytes] = field(repr=False)
+    networks: Mapping[str, NetworkSpec] = field(default_factory=dict)
 
     @property
     def id(self) -> TaskId:
         return self.assignment.id
+
+
+def check_executor(context: TaskContext, name: str) -> None:
+    """Raise TaskFault if the task asks for an executor other than `name`."""
+    wanted = context.spec.executor
+    if wanted not in ("", name):
+        raise TaskFault("agent.executor.other", f"the service asks for the {wanted} executor, and this node has {name}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,12 @@ from stackd.agent.executor.base import TaskContext
 from stackd.agent.executor.docker.files import TaskFiles, memory_directory
 from stackd.base.errors import Retry, TaskFault
 from stackd.base.ids import BlobDigest
+from stackd.engine.model import NodeDescription
 from stackd.spec.stack import FileRef
 
 from docker_builders import a_context
+
+NODE = NodeDescription(hostname="host-1")
 
 
 def ref(target: str, digest: str, mode: int = 0o444) -> FileRef:
@@ -27,7 +30,7 @@ def a_task(**files: bytes) -> TaskContext:
 
 def test_each_file_has_its_content_its_mode_and_the_place_docker_gives_it(tmp_path: Path) -> None:
     files = TaskFiles(tmp_path / "configs", tmp_path / "memory")
-    mounts = files.lay_out(a_task(c1=b"config", s1=b"one", s2=b"two"))
+    mounts = files.lay_out(a_task(c1=b"config", s1=b"one", s2=b"two"), NODE)
     assert [mount.target for mount in mounts] == ["/app.ini", "/run/secrets/key", "/etc/key"]
     assert [Path(mount.source).read_bytes() for mount in mounts] == [b"config", b"one", b"two"]
     assert stat.S_IMODE(Path(mounts[0].source).stat().st_mode) == 0o640
@@ -38,26 +41,26 @@ def test_each_file_has_its_content_its_mode_and_the_place_docker_gives_it(tmp_pa
 def test_laying_out_again_leaves_a_mounted_file_in_place(tmp_path: Path) -> None:
     files = TaskFiles(tmp_path / "configs", tmp_path / "memory")
     task = a_task(c1=b"config", s1=b"one", s2=b"two")
-    before = [Path(mount.source).stat().st_ino for mount in files.lay_out(task)]
-    assert [Path(mount.source).stat().st_ino for mount in files.lay_out(task)] == before
+    before = [Path(mount.source).stat().st_ino for mount in files.lay_out(task, NODE)]
+    assert [Path(mount.source).stat().st_ino for mount in files.lay_out(task, NODE)] == before
 
 
 def test_what_is_already_there_does_not_need_its_content_again(tmp_path: Path) -> None:
     files = TaskFiles(tmp_path / "configs", tmp_path / "memory")
     task = a_task(c1=b"config", s1=b"one", s2=b"two")
-    mounts = files.lay_out(task)
-    assert files.lay_out(TaskContext(assignment=task.assignment, spec=task.spec, files={})) == mounts
+    mounts = files.lay_out(task, NODE)
+    assert files.lay_out(TaskContext(assignment=task.assignment, spec=task.spec, files={}), NODE) == mounts
 
 
 def test_a_content_that_has_yet_to_come_is_waited_for(tmp_path: Path) -> None:
     with pytest.raises(TaskFault, match="content of settings has not arrived") as raised:
-        TaskFiles(tmp_path / "configs", tmp_path / "memory").lay_out(a_task(c1=b"config"))
+        TaskFiles(tmp_path / "configs", tmp_path / "memory").lay_out(a_task(c1=b"config"), NODE)
     assert raised.value.retry is Retry.LATER
 
 
 def test_without_a_tmpfs_a_secret_is_refused_rather_than_written_to_disk(tmp_path: Path) -> None:
     with pytest.raises(TaskFault) as raised:
-        TaskFiles(tmp_path / "configs", None).lay_out(a_task(c1=b"config", s1=b"one", s2=b"two"))
+        TaskFiles(tmp_path / "configs", None).lay_out(a_task(c1=b"config", s1=b"one", s2=b"two"), NODE)
     assert raised.value.code == "agent.docker.no_tmpfs"
     assert b"one" not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
@@ -65,7 +68,7 @@ def test_without_a_tmpfs_a_secret_is_refused_rather_than_written_to_disk(tmp_pat
 def test_removing_a_task_leaves_no_file_of_it(tmp_path: Path) -> None:
     files = TaskFiles(tmp_path / "configs", tmp_path / "memory")
     task = a_task(c1=b"config", s1=b"one", s2=b"two")
-    files.lay_out(task)
+    files.lay_out(task, NODE)
     assert files.tasks() == {task.id}
     files.remove(task.id)
     files.remove(task.id)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from stackd.agent.executor.docker.body import FileMount, create_body
 from stackd.agent.executor.docker.spec import (
-    FileMount,
     container_of,
-    create_body,
     description_of,
     event_of,
     exit_of,
@@ -188,8 +187,10 @@ def test_an_engine_describes_its_host() -> None:
             "MemTotal": 1000,
             "ServerVersion": "20.10.24",
             "Labels": ["zone=b", "disk=ssd"],
+            "Plugins": {"Volume": ["local"], "Network": ["bridge"], "Log": ["syslog"], "Authorization": None},
         },
     )
+    assert description.features == ("ports-map", "log:syslog", "network:bridge", "network:overlay", "volume:local")
     assert description.resources == Resources(nano_cpus=2 * SECOND, memory_bytes=1000)
     assert description.engine_labels == (("disk", "ssd"), ("zone", "b"))
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from stackd.agent.executor.base import TaskContext
 from stackd.agent.executor.process.plan import Plan, encode_plan
-from stackd.agent.executor.process.spec import DEFAULT_PATH, Place, check_supported, make_plan, stop_signal
+from stackd.agent.executor.process.spec import DEFAULT_PATH, Place, hosts_of, make_plan, stop_signal
+from stackd.agent.executor.process.support import check_supported
 from stackd.base.errors import TaskFault
 from stackd.base.ids import BlobDigest
+from stackd.engine.model import NodeDescription
 from stackd.spec.stack import FileRef, Healthcheck, Mount, MountType, Port
 
 from process_host import a_task
@@ -26,12 +28,13 @@ PLACE = Place(
     isolated=True,
     address="10.213.0.2",
 )
+NODE = NodeDescription(hostname="host-1", os="linux", arch="x86_64")
 PLAIN = replace(PLACE, isolated=False, address="")
 
 
 def plan(context: TaskContext, place: Place = PLACE) -> Plan:
-    check_supported(context.spec, isolated=place.isolated)
-    return make_plan(context, place)
+    check_supported(context, NODE, isolated=place.isolated)
+    return make_plan(context, NODE, place)
 
 
 def test_entrypoint_and_command_make_the_argument_vector() -> None:
@@ -59,8 +62,7 @@ def test_the_hostname_is_the_specs_or_the_beginning_of_the_tasks_id() -> None:
     named = plan(a_task("a", hostname="box"))
     assert named.hostname == "box"
     assert "HOSTNAME=box" in named.env
-    hosts = next(file.data.decode() for file in named.etc if file.target == "/etc/hosts")
-    assert "10.213.0.2\tbox\n" in hosts
+    assert "10.213.0.2\tbox\n" in hosts_of(a_task("a", hostname="box"), NODE, PLACE)
 
 
 def test_relative_targets_lie_where_docker_puts_them() -> None:
@@ -80,7 +82,7 @@ def test_volumes_become_sources_on_the_host(tmp_path: Path) -> None:
         Mount(type=MountType.VOLUME, target="/c"),
         Mount(type=MountType.TMPFS, target="/d", size_bytes=5),
     )
-    made = plan(a_task("a", mounts=mounts)).mounts
+    made = plan(a_task("a", mounts=mounts)).mounts[1:]
     assert [mount.source for mount in made] == [
         os.path.realpath(tmp_path),
         "/state/volumes/shop_db/_data",
@@ -93,9 +95,9 @@ def test_volumes_become_sources_on_the_host(tmp_path: Path) -> None:
 def test_only_volumes_of_an_image_are_filled_from_it() -> None:
     """The host's own files under a target are no image's content."""
     named = Mount(type=MountType.VOLUME, source="v", target="/etc")
-    (mount,) = plan(a_task("a", mounts=(named,))).mounts
+    (_, mount) = plan(a_task("a", mounts=(named,))).mounts
     assert mount.fill is False
-    (mount,) = plan(a_task("a", mounts=(named,)), replace(PLACE, lower="/state/roots/x")).mounts
+    (_, mount) = plan(a_task("a", mounts=(named,)), replace(PLACE, lower="/state/roots/x")).mounts
     assert mount.fill is True
 
 

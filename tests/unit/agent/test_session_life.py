@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 from stackd.api.dispatch import LOG_WINDOW, Goodbye, Heartbeat, LogChunk, LogRequest
 from stackd.api.stream import StreamClosed
@@ -225,8 +226,8 @@ def test_heartbeats_keep_coming_and_the_host_is_described_again_when_it_changes(
             await manager.accept()
             ear = await listening(group, manager)
             await asyncio.sleep(16)
-            assert manager.others == [Heartbeat()] * 3
-            host.hostname = "renamed"
+            assert manager.others == [Heartbeat(number=number) for number in (2, 3, 4)]
+            host.description = msgspec.structs.replace(host.description, hostname="renamed")
             await asyncio.sleep(30)
             described = [beat.description for beat in manager.others if beat.description]
             assert [one.hostname for one in described] == ["renamed"]
@@ -312,6 +313,44 @@ def test_logs_of_an_unknown_task_end_with_the_reason() -> None:
             await until(lambda: bool(manager.others))
             assert manager.others[0].end
             assert "not on this node" in manager.others[0].error
+            ear.cancel()
+
+    scenario(main)
+
+
+def test_a_node_that_is_cut_off_past_its_lease_ends_the_tasks_that_are_to_be_fenced() -> None:
+    async def main(host: FakeHost, manager: ManagerEnd) -> None:
+        fenced = msgspec.structs.replace(a_spec(), fence=True)
+        tasks = [an_assignment("t1", spec=fenced), an_assignment("t2")]
+        async with an_agent(host, manager), asyncio.TaskGroup() as group:
+            await manager.accept(*tasks, specs=[fenced, a_spec()])
+            ear = await listening(group, manager)
+            await until(lambda: manager.states("t1")[-1:] == manager.states("t2")[-1:] == [TaskState.RUNNING])
+            await asyncio.sleep(60)
+            assert manager.last("t1").state == TaskState.RUNNING, "a manager that answers renews the lease"
+            manager.reachable = False
+            ear.cancel()
+            await manager.hang_up()
+            since = asyncio.get_running_loop().time()
+            await until(lambda: host.states.load()[0].status.state == TaskState.FAILED)
+            assert asyncio.get_running_loop().time() - since < 15
+            await asyncio.sleep(60)
+            kept = {task.assignment.id: task.status for task in host.states.load()}
+            assert "fenced" in kept[T1].error
+            assert kept[TaskId("t2")].state == TaskState.RUNNING
+
+    scenario(main)
+
+
+def test_a_manager_that_is_there_but_does_not_answer_renews_no_lease() -> None:
+    async def main(host: FakeHost, manager: ManagerEnd) -> None:
+        fenced = msgspec.structs.replace(a_spec(), fence=True)
+        async with an_agent(host, manager), asyncio.TaskGroup() as group:
+            await manager.accept(an_assignment(spec=fenced), specs=[fenced])
+            manager.renews = False
+            ear = await listening(group, manager)
+            await until(lambda: bool(manager.reports) and manager.last().state == TaskState.FAILED, 16)
+            assert "fenced" in manager.last().error
             ear.cancel()
 
     scenario(main)

@@ -42,7 +42,7 @@ class Bench:
         stored = StoredTask(assignment=self.assignment, spec=spec, status=a_status(state=state))
         context = TaskContext(assignment=self.assignment, spec=spec, files=self.contents)
         controller = FakeExecutor(host, clock).controller(context)
-        self.worker = Worker(stored, controller, self.contents, host.states, self._hear, clock)
+        self.worker = Worker(stored, controller, context, host.states, self._hear, clock)
 
     def _hear(self, status: TaskStatus) -> None:
         kept = {task.assignment.id: task.status for task in self.host.states.load()}

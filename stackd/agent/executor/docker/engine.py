@@ -24,10 +24,9 @@ from docker.errors import APIError, DockerException, InvalidRepository
 from docker.types import CancellableStream
 from docker.utils import parse_host
 
+from stackd.agent.executor.docker.body import TASK_LABEL, ApiVersion, Body
 from stackd.agent.executor.docker.spec import (
-    TASK_LABEL,
     WATCHED_ACTIONS,
-    Body,
     Container,
     ContainerEvent,
     container_of,
@@ -163,9 +162,23 @@ class DockerEngine:
     def available(self) -> bool:
         return self._client is not None
 
-    def create(self, name: str, body: Body) -> Future[str]:
-        """Create a container; its id."""
-        return self._submit(Lane.CREATE, lambda client: str(client.create_container_from_config(body, name)["Id"]))
+    @property
+    def api(self) -> ApiVersion:
+        """The version of the API that the engine speaks; raises TaskFault while it is away."""
+        if self._client is None:
+            raise engine_away("no connection")
+        major, _, minor = self._client.api_version.partition(".")
+        return int(major), int(minor)
+
+    def create(self, name: str, body: Body, platform: str) -> Future[str]:
+        """Create a container; its id. `platform` "" is whatever the image is for."""
+        return self._submit(
+            Lane.CREATE, lambda client: str(client.create_container_from_config(body, name, platform or None)["Id"])
+        )
+
+    def connect(self, network: str, container_id: str, endpoint: Body) -> Future[None]:
+        """Have a container join one more network."""
+        return self._submit(Lane.CREATE, lambda client: client.join_network(network, container_id, endpoint))
 
     def start(self, container_id: str) -> Future[None]:
         """Start a container; fine if it runs."""
@@ -191,12 +204,31 @@ class DockerEngine:
 
         return self._submit(Lane.CONTROL, listing)
 
-    def pull(self, image: str) -> Future[None]:
-        """Pull an image. A failure that the engine meets on the way is an EngineRefused too."""
-        return self._submit(Lane.PULL, lambda client: _pull(client, image))
+    def labels(self, labels: Mapping[str, str]) -> Future[list[Mapping[str, str]]]:
+        """All labels of each container that has these, running or not."""
+        filters = _label_filters(labels)
+        return self._submit(
+            Lane.CONTROL, lambda client: [item["Labels"] for item in client.containers(all=True, filters=filters)]
+        )
 
-    def open_logs(self, container_id: str, *, follow: bool, tail: int, since: Instant) -> Future[LogStream]:
-        """Open the container's log, each line with its time; `tail` below 0 is all of it."""
+    def networks(self, labels: Mapping[str, str]) -> Future[list[Mapping[str, str]]]:
+        """All labels of each network that has these."""
+        filters = _label_filters(labels)
+        return self._submit(Lane.CONTROL, lambda client: [item["Labels"] for item in client.networks(filters=filters)])
+
+    def create_network(self, body: Body) -> Future[None]:
+        return self._submit(Lane.CONTROL, lambda client: client.make_network(body))
+
+    def remove_network(self, name: str) -> Future[None]:
+        return self._submit(Lane.CONTROL, lambda client: client.remove_network(name))
+
+    def pull(self, image: str, platform: str) -> Future[None]:
+        """Pull an image. A failure that the engine meets on the way is an EngineRefused too."""
+        return self._submit(Lane.PULL, lambda client: _pull(client, image, platform))
+
+    def open_logs(self, container_id: str, *, tty: bool, follow: bool, tail: int, since: Instant) -> Future[LogStream]:
+        """Open the container's log, each line with its time; `tail` below 0 is all of it. The log of a container with a
+        terminal has no frames."""
         params: Body = {
             "stdout": 1,
             "stderr": 1,
@@ -206,7 +238,7 @@ class DockerEngine:
         }
         if since:
             params["since"] = _seconds(since)
-        return self._submit(Lane.CONTROL, lambda client: LogStream(client.open_logs(container_id, params)))
+        return self._submit(Lane.CONTROL, lambda client: LogStream(client.open_logs(container_id, params, tty=tty)))
 
     def run(self, work: Callable[[], T]) -> Future[T]:
         """Run work that reads a log, in the lane for that."""
@@ -253,11 +285,21 @@ class _Client(APIClient):  # type: ignore[misc] # docker-py has no types
         self._streams: set[Any] = set()
         super().__init__(base_url=base_url, version="auto", timeout=timeout_seconds)
 
-    def open_logs(self, container_id: str, params: Body) -> Any:
+    def open_logs(self, container_id: str, params: Body, *, tty: bool) -> Any:
         """The log's frames as a stream that can be ended; docker-py's own form loses which of the two outputs wrote."""
         response = self._get(self._url("/containers/{0}/logs", container_id), params=params, stream=True, timeout=None)
         self._raise_for_status(response)
-        return CancellableStream(self._registered(response, self._frames(response)), response)
+        frames = self._terminal_lines(response) if tty else self._frames(response)
+        return CancellableStream(self._registered(response, frames), response)
+
+    def make_network(self, body: Body) -> None:
+        """Create a network; docker-py's own form knows fewer settings."""
+        self._raise_for_status(self._post_json(self._url("/networks/create"), data=body))
+
+    def join_network(self, network: str, container_id: str, endpoint: Body) -> None:
+        """Connect a container; docker-py's own form takes its settings one by one."""
+        body = {"Container": container_id, "EndpointConfig": endpoint}
+        self._raise_for_status(self._post_json(self._url("/networks/{0}/connect", network), data=body))
 
     def end_streams(self) -> None:
         """End every open stream: events, pulls, logs."""
@@ -275,6 +317,11 @@ class _Client(APIClient):  # type: ignore[misc] # docker-py has no types
             yield from items
         finally:
             self._streams.discard(stream)
+
+    def _terminal_lines(self, response: Any) -> Iterator[tuple[int, bytes]]:
+        """What a terminal showed, as frames of a line each; it ends lines with a carriage return as well."""
+        while line := response.raw.readline():
+            yield 1, line.replace(b"\r\n", b"\n")
 
     def _frames(self, response: Any) -> Iterator[tuple[int, bytes]]:
         """Frames of the attach format: one byte for the stream, three of nothing, four for the length, big-endian."""
@@ -313,8 +360,8 @@ _GOING_AWAY = (
 """What an engine says of calls while it goes down: they are no verdict on the container."""
 
 
-def _pull(client: _Client, image: str) -> None:
-    for line in client.pull(image, stream=True, decode=True):
+def _pull(client: _Client, image: str, platform: str) -> None:
+    for line in client.pull(image, platform=platform or None, stream=True, decode=True):
         if "error" in line:
             raise EngineRefused(500, str(line["error"]))
 

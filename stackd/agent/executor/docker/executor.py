@@ -14,9 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stackd.agent.executor.base import Controller, TaskContext
+from stackd.agent.executor.docker.body import DATA_LABEL
 from stackd.agent.executor.docker.engine import DockerEngine, EngineRefused
 from stackd.agent.executor.docker.files import TaskFiles, memory_directory
-from stackd.agent.executor.docker.spec import DATA_LABEL, ContainerEvent
+from stackd.agent.executor.docker.images import Images
+from stackd.agent.executor.docker.networks import DockerNetworks
+from stackd.agent.executor.docker.spec import ContainerEvent
 from stackd.agent.executor.docker.task import DockerController, DockerHost
 from stackd.agent.executor.docker.watch import ContainerWatch
 from stackd.base.errors import TaskFault
@@ -41,8 +44,10 @@ class DockerExecutor:
             engine=self._engine,
             watch=ContainerWatch(),
             files=TaskFiles(state_dir / "configs", memory_directory(data_id)),
+            images=Images(self._engine),
+            networks=DockerNetworks(self._engine, data_id),
             data_id=data_id,
-            pulls={},
+            describe=self._describe,
         )
 
     @property
@@ -55,7 +60,7 @@ class DockerExecutor:
 
     async def describe(self) -> NodeDescription:
         """The engine's own description; before it has first answered, what this process sees of the host."""
-        return self._description or _local_description()
+        return self._describe()
 
     def available(self) -> bool:
         return self._engine.available
@@ -78,9 +83,13 @@ class DockerExecutor:
         self._description = description
         self._reached.set()
         self._host.watch.reconnected()
+        self._host.networks.forget()
 
     def disconnected(self) -> None:
         self._reached.set()
+
+    def _describe(self) -> NodeDescription:
+        return self._description or _local_description()
 
     def event(self, event: ContainerEvent) -> None:
         self._host.watch.event(event)

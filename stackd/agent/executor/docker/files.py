@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stackd.agent.executor.base import TaskContext
-from stackd.agent.executor.docker.spec import FileMount
+from stackd.agent.executor.docker.body import FileMount
+from stackd.agent.expand import content_of
 from stackd.base.errors import Retry, TaskFault
 from stackd.base.ids import TaskId
+from stackd.engine.model import NodeDescription
 from stackd.spec.stack import FileRef
 
 
@@ -27,21 +29,16 @@ class TaskFiles:
         self._configs = configs
         self._secrets = memory
 
-    def lay_out(self, context: TaskContext) -> tuple[FileMount, ...]:
-        """Write what the task needs, unless it is there. Raises TaskFault; with Retry.LATER if a content has yet to come."""
+    def lay_out(self, context: TaskContext, node: NodeDescription) -> tuple[FileMount, ...]:
+        """Write what the (expanded) task needs, unless it is there. Raises TaskFault; with Retry.LATER if a content has yet
+        to come."""
         container = context.spec.container
-        configs = [self._write(context, self._configs, ref, f"config-{i}", "/") for i, ref in enumerate(container.configs)]
-        if not container.secrets:
-            return tuple(configs)
-        if self._secrets is None:
-            raise TaskFault(
-                "agent.docker.no_tmpfs",
-                "secrets are kept in memory only, and neither /run nor /dev/shm is a tmpfs this user may write to",
-            )
-        memory = self._secrets
-        return (
-            *configs,
-            *(self._write(context, memory, ref, f"secret-{i}", "/run/secrets/") for i, ref in enumerate(container.secrets)),
+        configs = [(ref, f"config-{number}", "/") for number, ref in enumerate(container.configs)]
+        secrets = [(ref, f"secret-{number}", "/run/secrets/") for number, ref in enumerate(container.secrets)]
+        # A relative target is taken from the kind's own directory, as Docker does.
+        return tuple(
+            FileMount(str(self._laid_out(context, ref, name, node)), os.path.join(base, ref.target))
+            for ref, name, base in (*configs, *secrets)
         )
 
     def remove(self, task_id: TaskId) -> None:
@@ -61,15 +58,27 @@ class TaskFiles:
         if self._secrets is not None:
             yield self._secrets
 
-    def _write(self, context: TaskContext, root: Path, ref: FileRef, name: str, base: str) -> FileMount:
-        """A relative target is taken from `base`, as Docker does."""
-        path = root / context.id / name
-        data = context.files.get(ref.digest)
-        if data is not None:
-            _write_once(path, data, ref)
-        elif not path.exists():
-            raise TaskFault("agent.docker.content_missing", f"the content of {ref.source} has not arrived", retry=Retry.LATER)
-        return FileMount(source=str(path), target=os.path.join(base, ref.target))
+    def _laid_out(self, context: TaskContext, ref: FileRef, name: str, node: NodeDescription) -> Path:
+        """The file behind one config or secret, written if its content is here."""
+        content = content_of(context, ref, node)
+        if content is None:
+            places = (root / context.id / name for root in self._roots())
+            known = next((path for path in places if path.exists()), None)
+            if known is None:
+                text = f"the content of {ref.source} has not arrived"
+                raise TaskFault("agent.docker.content_missing", text, retry=Retry.LATER)
+            return known
+        path = (self._memory() if content.secret else self._configs) / context.id / name
+        _write_once(path, content.data, ref)
+        return path
+
+    def _memory(self) -> Path:
+        if self._secrets is None:
+            raise TaskFault(
+                "agent.docker.no_tmpfs",
+                "secrets are kept in memory only, and neither /run nor /dev/shm is a tmpfs this user may write to",
+            )
+        return self._secrets
 
 
 def _write_once(path: Path, data: bytes, ref: FileRef) -> None:
@@ -88,6 +97,8 @@ def _write_once(path: Path, data: bytes, ref: FileRef) -> None:
 
 def _own(path: Path, ref: FileRef) -> None:
     """Only root may give files away; another user can serve those that are readable for all."""
+    if not (ref.uid.isdigit() and ref.gid.isdigit()):
+        raise TaskFault("agent.docker.file_owner", f"{ref.source}: the owner has to be given by numbers, as uid and gid")
     owner = int(ref.uid), int(ref.gid)
     if os.geteuid() == 0:
         os.chown(path, *owner)

@@ -1,7 +1,6 @@
-"""Between stackd's records and the engine's JSON: what a container is created with, and what the engine says of one.
+"""What the engine says of containers and of itself, as records.
 
-Pure: no connection, no files, no clock. The engine's JSON ends here; past this module there are records only. Where
-stackd says nothing, the key is left out, so that the image's or the engine's own default holds.
+Pure: no connection, no files, no clock. The engine's JSON ends here; past this module there are records only.
 """
 
 from __future__ import annotations
@@ -12,137 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from stackd.agent.executor.base import Exit, Handle, TaskContext
+from stackd.agent.executor.base import Exit, Handle
+from stackd.agent.executor.docker.body import DATA_LABEL, TASK_LABEL
 from stackd.base.ids import TaskId
 from stackd.base.records import Pairs
 from stackd.base.time import SECOND, Instant
 from stackd.engine.model import NodeDescription
-from stackd.spec.stack import Healthcheck, Mount, MountType, Port, Resources
-
-TASK_LABEL = "stackd.task"
-DATA_LABEL = "stackd.data"
-"""Names the data directory, so that two daemons on one engine leave each other's containers alone."""
+from stackd.spec.stack import Resources
 
 UNKNOWN_CODE = -1
 """The exit code of a container that was removed before anybody could ask how it ended."""
-
-Body = dict[str, Any]
-"""JSON on its way to the engine."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileMount:
-    """A file of the host that appears, read-only, at `target` inside the container."""
-
-    source: str
-    target: str
-
-
-def labels(context: TaskContext, data_id: str) -> dict[str, str]:
-    """The spec's container labels and stackd's own, which win. Like Swarm's, they name the stack for other tools."""
-    task = context.assignment
-    return {
-        **dict(context.spec.container.labels),
-        "com.docker.stack.namespace": task.stack,
-        TASK_LABEL: task.id,
-        DATA_LABEL: data_id,
-        "stackd.stack": task.stack,
-        "stackd.service": task.service,
-        "stackd.slot": str(task.slot),
-        "stackd.node": task.node_id,
-        "stackd.revision": task.revision,
-    }
-
-
-def create_body(context: TaskContext, data_id: str, files: Iterable[FileMount]) -> Body:
-    """The body of `POST /containers/create` (API 1.41 and later)."""
-    spec = context.spec.container
-    body: Body = {
-        "Image": spec.image,
-        "Env": list(spec.env),
-        "Labels": labels(context, data_id),
-        "StopTimeout": -(-spec.stop_grace_ns // SECOND),
-        "ExposedPorts": {_port_key(port): {} for port in context.spec.ports},
-        "HostConfig": _host_config(context, files),
-    }
-    if spec.entrypoint is not None:
-        # An empty list would mean the image's own entrypoint; [""] is the engine's word for none.
-        body["Entrypoint"] = list(spec.entrypoint) or [""]
-    if spec.command is not None:
-        body["Cmd"] = list(spec.command)
-    if spec.healthcheck is not None:
-        body["Healthcheck"] = _healthcheck(spec.healthcheck)
-    texts = {"WorkingDir": spec.working_dir, "User": spec.user, "Hostname": spec.hostname, "StopSignal": spec.stop_signal}
-    return body | {key: text for key, text in texts.items() if text}
-
-
-def _host_config(context: TaskContext, files: Iterable[FileMount]) -> Body:
-    """`RestartPolicy` is no: restarts are decided by the cluster, never by the engine."""
-    mounts = [_mount(mount) for mount in context.spec.container.mounts]
-    mounts += [{"Type": "bind", "Source": file.source, "Target": file.target, "ReadOnly": True} for file in files]
-    return {
-        "NetworkMode": "bridge",
-        "RestartPolicy": {"Name": "no"},
-        "Mounts": mounts,
-        "PortBindings": _port_bindings(context.spec.ports),
-        **_resources(context.spec.limits, context.spec.reservations),
-    }
-
-
-def _resources(limits: Resources, reservations: Resources) -> Body:
-    """A reserved CPU is the scheduler's affair only, as in Swarm."""
-    wanted = {
-        "NanoCpus": limits.nano_cpus,
-        "Memory": limits.memory_bytes,
-        "PidsLimit": limits.pids,
-        "MemoryReservation": reservations.memory_bytes,
-    }
-    return {key: amount for key, amount in wanted.items() if amount}
-
-
-def _port_key(port: Port) -> str:
-    return f"{port.target}/{port.protocol}"
-
-
-def _port_bindings(ports: Iterable[Port]) -> dict[str, list[dict[str, str]]]:
-    """A published port of 0 is left to the engine to choose."""
-    bindings: dict[str, list[dict[str, str]]] = {}
-    for port in ports:
-        host_port = str(port.published) if port.published else ""
-        bindings.setdefault(_port_key(port), []).append({"HostIp": port.host_ip or "0.0.0.0", "HostPort": host_port})
-    return bindings
-
-
-def _healthcheck(check: Healthcheck) -> Body:
-    """Zero means inherit, in the engine as here."""
-    return {
-        "Test": list(check.test),
-        "Interval": check.interval_ns,
-        "Timeout": check.timeout_ns,
-        "StartPeriod": check.start_period_ns,
-        "Retries": check.retries,
-    }
-
-
-def _mount(mount: Mount) -> Body:
-    body: Body = {"Type": mount.type.value, "Target": mount.target, "ReadOnly": mount.read_only}
-    match mount.type:
-        case MountType.BIND:
-            body["Source"] = mount.source
-        case MountType.VOLUME:
-            body["Source"] = mount.source
-            body["VolumeOptions"] = _volume_options(mount)
-        case MountType.TMPFS:
-            if mount.size_bytes:
-                body["TmpfsOptions"] = {"SizeBytes": mount.size_bytes}
-    return body
-
-
-def _volume_options(mount: Mount) -> Body:
-    options: Body = {"NoCopy": mount.no_copy, "Labels": dict(mount.labels)}
-    if mount.driver or mount.driver_options:
-        options["DriverConfig"] = {"Name": mount.driver or "local", "Options": dict(mount.driver_options)}
-    return options
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +129,15 @@ def description_of(info: Mapping[str, Any]) -> NodeDescription:
         executors=("docker",),
         engine_version=info["ServerVersion"],
         engine_labels=_engine_labels(info.get("Labels") or ()),
-        features=("ports-map",),
+        features=("ports-map", *_plugins(info.get("Plugins") or {})),
     )
+
+
+def _plugins(known: Mapping[str, Any]) -> tuple[str, ...]:
+    """The engine's drivers as the scheduler asks for them. An overlay network is a bridge here, which every engine has."""
+    kinds = (("volume", "Volume"), ("network", "Network"), ("log", "Log"))
+    words = {f"{kind}:{name}" for kind, key in kinds for name in known.get(key) or ()}
+    return tuple(sorted(words | {"network:overlay"} if words else words))
 
 
 def _engine_labels(texts: Iterable[str]) -> Pairs:

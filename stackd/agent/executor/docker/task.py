@@ -14,14 +14,20 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from stackd.agent.executor.base import Exit, Found, Handle, LogLine, TaskContext, TaskEnded
+from stackd.agent.executor.base import Exit, Found, Handle, LogLine, TaskContext, TaskEnded, check_executor
+from stackd.agent.executor.docker.body import DATA_LABEL, TASK_LABEL, Body, Joined, check_supported, create_body
 from stackd.agent.executor.docker.engine import DockerEngine, EngineRefused
 from stackd.agent.executor.docker.files import TaskFiles
+from stackd.agent.executor.docker.images import Images
 from stackd.agent.executor.docker.logs import read_lines
-from stackd.agent.executor.docker.spec import DATA_LABEL, TASK_LABEL, UNKNOWN_CODE, Body, Container, create_body, exit_of
+from stackd.agent.executor.docker.networks import DockerNetworks
+from stackd.agent.executor.docker.spec import UNKNOWN_CODE, Container, exit_of
 from stackd.agent.executor.docker.watch import ContainerWatch, Watched
+from stackd.agent.expand import expanded
 from stackd.base.errors import Retry, TaskFault
 from stackd.base.time import SECOND, Instant
+from stackd.engine.model import NodeDescription
+from stackd.spec.stack import ContainerSpec
 
 T = TypeVar("T")
 
@@ -38,13 +44,15 @@ _GONE = exit_of(UNKNOWN_CODE, at=Instant(0), cause="the container is gone from t
 
 @dataclass(frozen=True, slots=True)
 class DockerHost:
-    """What all controllers of one executor share. `pulls` holds the last pull of each image, so that one serves all."""
+    """What all controllers of one executor share. `describe` tells of the node, as far as it is known."""
 
     engine: DockerEngine
     watch: ContainerWatch
     files: TaskFiles
+    images: Images
+    networks: DockerNetworks
     data_id: str
-    pulls: dict[str, Future[None]]
+    describe: Callable[[], NodeDescription]
 
 
 class DockerController:
@@ -71,16 +79,17 @@ class DockerController:
 
     async def prepare(self) -> Handle:
         await self._settled()
-        files = self._host.files.lay_out(self._context)
-        body = create_body(self._context, self._host.data_id, files)
-        with _faults("agent.docker.create"):
-            try:
-                await self._create(body)
-            except EngineRefused as refused:
-                if not _says_no_such_image(refused):
-                    raise
-                await self._pull(refused)
-                await self._create(body)
+        check_executor(self._context, "docker")
+        node = self._host.describe()
+        check_supported(self._context.spec, self._engine.api, node.os)
+        context = expanded(self._context, node)
+        files = self._host.files.lay_out(context, node)
+        joined = await self._host.networks.join(context)
+        body = create_body(context, self._host.data_id, files, joined)
+        with self._networks_doubted():
+            await self._create_with_image(context.spec.container, body)
+            for network in joined[1:]:
+                await self._connect(network)
         return Handle(container_id=self._container_id)
 
     async def start(self) -> Handle:
@@ -91,9 +100,9 @@ class DockerController:
             raise TaskFault("agent.docker.gone", "the container was removed before it was started")
         watched = self._host.watch.track(self._container_id)
         if container is None or not container.started:
-            self._host.files.lay_out(self._context)
+            self._lay_out_again()
             self._fresh = False
-            with _faults("agent.docker.start"):
+            with self._networks_doubted(), _faults("agent.docker.start"):
                 await self._call(self._engine.start, self._container_id)
         container = await self._look(watched)
         if container is None:
@@ -142,6 +151,7 @@ class DockerController:
                 if refused.status not in (404, 409):  # 409: somebody else is just removing it
                     raise TaskFault("agent.docker.remove", refused.words) from refused
             self._host.watch.forget(container_id)
+        await self._host.networks.leave(self._context.id)
         self._host.files.remove(self._context.id)
         self._container_id = ""
 
@@ -152,7 +162,9 @@ class DockerController:
         if follow and not container.started:
             await self._started(self._host.watch.track(container.id))
         with _faults("agent.docker.logs"):
-            stream = await asyncio.wrap_future(self._engine.open_logs(container.id, follow=follow, tail=tail, since=since))
+            tty = self._context.spec.container.tty
+            opening = self._engine.open_logs(container.id, tty=tty, follow=follow, tail=tail, since=since)
+            stream = await asyncio.wrap_future(opening)
         async with contextlib.aclosing(read_lines(self._engine, stream)) as lines:
             async for line in lines:
                 yield line
@@ -161,26 +173,59 @@ class DockerController:
         container = await self._find()
         return container.pid if container is not None else 0
 
-    async def _create(self, body: Body) -> None:
+    def _lay_out_again(self) -> None:
+        """A reboot loses the files of secrets, and the daemon may have been another one when they were made."""
+        node = self._host.describe()
+        self._host.files.lay_out(expanded(self._context, node), node)
+
+    @contextlib.contextmanager
+    def _networks_doubted(self) -> Iterator[None]:
+        """A failure may be that somebody has removed a network: the next task had better look."""
+        try:
+            yield
+        except TaskFault:
+            self._host.networks.forget()
+            raise
+
+    async def _create_with_image(self, spec: ContainerSpec, body: Body) -> None:
+        """Create the container, pulling its image if that is missing or the policy wants it."""
+        with _faults("agent.docker.image"):
+            await self._host.images.before_create(spec)
+        missing = await self._create_unless_missing(spec, body)
+        if missing is None:
+            return
+        with _faults("agent.docker.image"):
+            await self._host.images.when_missing(spec, missing)
+        if missing := await self._create_unless_missing(spec, body):
+            raise TaskFault("agent.docker.image", missing.words)
+
+    async def _create_unless_missing(self, spec: ContainerSpec, body: Body) -> EngineRefused | None:
+        """Create the container; the engine's refusal if it lacks the image."""
+        with _faults("agent.docker.create"):
+            try:
+                await self._create(body, spec.platform)
+            except EngineRefused as refused:
+                if not _says_no_such_image(refused):
+                    raise
+                return refused
+        return None
+
+    async def _connect(self, network: Joined) -> None:
+        """Join one more network, unless an earlier attempt has."""
+        try:
+            await self._call(self._engine.connect, network.name, self._container_id, network.endpoint)
+        except EngineRefused as refused:
+            if "already exists" not in refused.words:
+                raise TaskFault("agent.docker.network", refused.words) from refused
+
+    async def _create(self, body: Body, platform: str) -> None:
         """A container of this task that is already there is taken as it is: the spec of a task never changes."""
         try:
-            self._container_id = await self._call(self._engine.create, self._context.assignment.name, body)
+            self._container_id = await self._call(self._engine.create, self._context.assignment.name, body, platform)
             self._fresh = True
         except EngineRefused as refused:
             if refused.status != 409 or await self._find() is None:
                 raise
-
-    async def _pull(self, missing: EngineRefused) -> None:
-        """Pull the image, together with every other task that needs it. Cancelling leaves the pull to finish."""
-        image = self._context.spec.container.image
-        pulls = self._host.pulls
-        with _faults("agent.docker.image"):
-            if image.startswith("sha256:"):  # an id is no name in a registry
-                raise missing
-            pull = pulls.get(image)
-            if pull is None or pull.done():
-                pull = pulls[image] = self._engine.pull(image)
-            await asyncio.shield(asyncio.wrap_future(pull))
 
     async def _healthy(self, watched: Watched) -> None:
         """Return when the health check has passed; raises TaskEnded if the container ends before or because of it."""
@@ -308,7 +353,9 @@ _PORT_TAKEN = ("port is already allocated", "address already in use")
 
 
 def _says_no_such_image(refused: EngineRefused) -> bool:
-    return refused.status == 404 and "no such image" in refused.words.lower()
+    """Whether the engine lacks the image, or has it for another platform only."""
+    words = refused.words.lower()
+    return refused.status == 404 and ("no such image" in words or "does not match the specified platform" in words)
 
 
 def _noted(future: asyncio.Future[Any]) -> None:

@@ -21,6 +21,7 @@ from stackd.agent.executor.monitor.launch import ExecFailed, Launcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from stackd.agent.executor.monitor.launch import Streams
     from stackd.agent.executor.process.plan import Plan
 
 PROBE_TIMED_OUT = -1
@@ -40,6 +41,8 @@ class Init:
         self._output = output
         self._errors = errors
         self._task = 0
+        self._terminal = -1
+        """Our end of the task's terminal, while it has one."""
         self._probe = 0
         self._probe_output = -1
         self._probe_deadline = 0.0
@@ -58,13 +61,15 @@ class Init:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         self._report("ready")
-        poll = select.poll()
-        poll.register(self._commands, select.POLLIN)
-        poll.register(waker, select.POLLIN)
+        self._poll = select.poll()
+        self._poll.register(self._commands, select.POLLIN)
+        self._poll.register(waker, select.POLLIN)
         while True:
-            for descriptor, _ in poll.poll(self._patience_ms()):
+            for descriptor, _ in self._poll.poll(self._patience_ms()):
                 if descriptor == waker:
                     os.read(waker, 4096)
+                elif descriptor == self._terminal:
+                    self._copy_terminal()
                 else:
                     self._obey()
             self._reap()
@@ -79,12 +84,16 @@ class Init:
             return Launcher(plan, None, groups)
         os.umask(0o022)
         kernel.die_with_parent(signal.SIGKILL)
-        kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET)
-        root.build(plan)
+        network = 0 if plan.host_network else kernel.CLONE_NEWNET
+        kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | network)
         kernel.set_hostname(plan.hostname)
+        root.build(plan)
         plan.files = plan.etc = ()  # type: ignore[misc]  # secrets: laid out, so forgotten
         person = people.resolve(plan.user)
+        person.groups += [people.group_id(name) for name in plan.rights.groups]
         os.makedirs(plan.working_dir, exist_ok=True)
+        if plan.read_only:
+            root.make_read_only(plan)
         return Launcher(plan, person, groups)
 
     def _obey(self) -> None:
@@ -104,24 +113,55 @@ class Init:
                 self._start_probe(int(arguments[0]))
 
     def _start(self) -> None:
+        streams, ours = self._streams()
         try:
-            self._task = self._launcher.start(self._plan.argv, self._output, self._errors)
+            self._task = self._launcher.start(self._plan.argv, streams, terminal=self._plan.terminal)
         except ExecFailed as failure:
             self._report(f"failed {failure.code} {failure.text}")
             self._finish(failure.code)
-        os.close(self._output)
-        os.close(self._errors)
+        for descriptor in ours:
+            os.close(descriptor)
         self._report("running")
+
+    def _streams(self) -> tuple[Streams, tuple[int, ...]]:
+        """The task's input, output and errors, and which of them are nothing to us once it has them."""
+        if self._plan.terminal:
+            self._terminal, slave = os.openpty()
+            os.set_inheritable(self._terminal, False)
+            self._poll.register(self._terminal, select.POLLIN)
+            return (slave, slave, slave), (slave, self._errors)
+        if self._plan.stdin_open:
+            reader, _ = os.pipe()  # whose other end stays open as long as we are there
+            return (reader, self._output, self._errors), (reader, self._output, self._errors)
+        null = os.open(os.devnull, os.O_RDONLY)
+        return (null, self._output, self._errors), (null, self._output, self._errors)
+
+    def _copy_terminal(self) -> bool:
+        """Pass on what the task shows; False once nobody has the terminal open any more."""
+        try:
+            shown = os.read(self._terminal, 65536)
+        except OSError:
+            shown = b""
+        if shown:
+            os.write(self._output, shown.replace(b"\r\n", b"\n"))
+            return True
+        self._poll.unregister(self._terminal)
+        os.close(self._terminal)
+        self._terminal = -1
+        return False
 
     def _start_probe(self, patience_ms: int) -> None:
         """Begin one check of health; a check that can't be started is a failed one."""
         self._probe_output = os.memfd_create("probe")
+        null = os.open(os.devnull, os.O_RDONLY)
         try:
-            self._probe = self._launcher.start(self._plan.probe, self._probe_output, self._probe_output)
+            self._probe = self._launcher.start(self._plan.probe, (null, self._probe_output, self._probe_output))
             self._probe_deadline = time.monotonic() + patience_ms / 1000
         except ExecFailed as failure:
             os.close(self._probe_output)
             self._report(f"probed {failure.code} {failure.text}")
+        finally:
+            os.close(null)
 
     def _end_probe(self, code: int) -> None:
         if code == PROBE_TIMED_OUT:
@@ -149,6 +189,8 @@ class Init:
         """The task has ended: whatever it left behind ends too, then the monitor hears of it."""
         self._task = self._probe = 0
         self._end_descendants()
+        while self._terminal >= 0 and self._copy_terminal():
+            pass  # to its end: everybody who had it open is dead
         self._report(f"exited {code}")
         os._exit(0)
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from stackd.agent.executor.monitor.people import Person
     from stackd.agent.executor.process.plan import Plan
 
+    Streams = tuple[int, int, int]
+    """Input, output, errors."""
+
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 """Exit codes of a program that could not be started, as shells and Docker use them."""
@@ -39,12 +42,13 @@ class Launcher:
         if person is not None:
             self._env.setdefault("HOME", person.home)
 
-    def start(self, argv: tuple[str, ...], output: int, errors: int) -> int:
-        """Start `argv` and return its process id once it runs; raises ExecFailed if it doesn't."""
+    def start(self, argv: tuple[str, ...], streams: Streams, *, terminal: bool = False) -> int:
+        """Start `argv` and return its process id once it runs; raises ExecFailed if it doesn't. `terminal`: its streams are
+        one, which becomes that of its session."""
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            self._become(argv, output, errors, writer)
+            self._become(argv, streams, terminal, writer)
         os.close(writer)
         with open(reader, "rb") as pipe:
             said = pipe.read()  # ends empty when exec closes the pipe
@@ -54,10 +58,10 @@ class Launcher:
         code, _, text = said.decode(errors="replace").partition(" ")
         raise ExecFailed(text, int(code))
 
-    def _become(self, argv: tuple[str, ...], output: int, errors: int, writer: int) -> None:
+    def _become(self, argv: tuple[str, ...], streams: Streams, terminal: bool, writer: int) -> None:
         """Runs in the child and never returns."""
         try:
-            self._dress(output, errors)
+            self._dress(streams, terminal)
             self._execute(argv)
         except ExecFailed as failure:
             os.write(writer, f"{failure.code} {failure.text}".encode())
@@ -67,33 +71,41 @@ class Launcher:
         finally:
             os._exit(NOT_FOUND)
 
-    def _dress(self, output: int, errors: int) -> None:
+    def _dress(self, streams: Streams, terminal: bool) -> None:
         """All that happens between fork and exec. Rights are given up in this order: each step needs those that follow."""
         for descriptor in self._groups:
             os.write(descriptor, b"0")
         os.setsid()
-        null = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((null, 0), (output, 1), (errors, 2)):
+        for target, source in enumerate(streams):
             os.dup2(source, target)
+        if terminal:
+            kernel.take_terminal(0)
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, 32, 33}:
             signal.signal(number, signal.SIG_DFL)
         os.umask(0o022)
+        rights = self._plan.rights
+        for limit, soft, hard in rights.limits:
+            kernel.set_limit(limit, soft, hard)
+        if rights.oom_score_adj:
+            with open("/proc/self/oom_score_adj", "w") as score:
+                score.write(str(rights.oom_score_adj))
         if self._person is not None:
-            self._switch(self._person)
-        kernel.no_new_privileges()
+            self._switch(self._person, rights.capabilities)
+        if rights.no_new_privileges:
+            kernel.no_new_privileges()
         try:
             os.chdir(self._plan.working_dir)
         except OSError as error:
             where = self._plan.working_dir
             raise ExecFailed(f'chdir to working directory "{where}": {_words(error)}', NOT_EXECUTABLE) from error
 
-    def _switch(self, person: Person) -> None:
-        kernel.bound_capabilities(kernel.DEFAULT_CAPABILITIES)
+    def _switch(self, person: Person, capabilities: int) -> None:
+        kernel.bound_capabilities(capabilities)
         os.setgroups(person.groups)
         os.setresgid(person.gid, person.gid, person.gid)
         os.setresuid(person.uid, person.uid, person.uid)
-        kernel.set_capabilities(kernel.DEFAULT_CAPABILITIES if person.uid == 0 else 0)
+        kernel.set_capabilities(capabilities if person.uid == 0 else 0)
 
     def _execute(self, argv: tuple[str, ...]) -> None:
         """execvpe with the task's own PATH, relative to its working directory."""

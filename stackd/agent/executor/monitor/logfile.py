@@ -12,6 +12,16 @@ import time
 LINE_BYTES = 16384
 
 
+class NoLog:
+    """Where the output of a task goes that keeps no log."""
+
+    def write(self, stream: str, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class LogFile:
     """Appends to the log in the current directory and rotates it."""
 

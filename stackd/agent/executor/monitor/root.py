@@ -10,10 +10,11 @@ the kernel can't stack that deep (the host's root is an overlay already), what t
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
-from stackd.agent.executor.monitor import kernel
+from stackd.agent.executor.monitor import devices, kernel
 from stackd.agent.executor.monitor.people import group_id, user_id
 
 TYPE_CHECKING = False
@@ -29,17 +30,21 @@ overlay proc pstore rpc_pipefs securityfs sysfs tracefs
 """
 """Kinds of mounts on the host that hold no files a task might need (overlays are other containers' roots)."""
 
-_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _MASKED_FILES = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/latency_stats", "/proc/sched_debug")
 _MASKED_DIRECTORIES = ("/proc/acpi", "/proc/scsi", "/sys/firmware")
 _READ_ONLY = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 """Files of the kernel that a task's root could otherwise use against the host; Docker hides the same."""
+
+_SHM_BYTES = 64 << 20
+"""The size of /dev/shm where the spec names none, as in Docker."""
 
 _COPY_BYTES = 1 << 20
 
 
 def build(plan: Plan) -> None:
     """Make the plan's root and enter it. The current directory is the task's; a plain OSError says what failed."""
+    trees = [kernel.open_tree(mount.source) if mount.propagation else -1 for mount in plan.mounts]
+    nodes = devices.find(plan)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     for name in ("root", "stage", "upper", "work", "tmp"):
         os.mkdir(name)
@@ -50,13 +55,14 @@ def build(plan: Plan) -> None:
         _lay_host_mounts(plan.hidden)
     os.mkdir("stage/empty")
     temporary = [os.open("tmp", os.O_PATH)] if plan.lower == "/" else []
-    sources = [os.open(mount.source, os.O_PATH) if mount.source else -1 for mount in plan.mounts]
+    sources = [_source(mount, tree) for mount, tree in zip(plan.mounts, trees, strict=True)]
     host = os.open("/", os.O_PATH)
     os.chdir("root")
     kernel.pivot_root(".", ".")
     # The host's root now lies invisibly on top of ours; it is let go once everything has been bound out of it.
     os.chdir("/")
-    _system_directories()
+    _system_directories(plan)
+    devices.make(nodes)
     for descriptor in temporary:
         os.makedirs("/tmp", exist_ok=True)
         kernel.bind(f"/proc/self/fd/{descriptor}", "/tmp")
@@ -64,12 +70,48 @@ def build(plan: Plan) -> None:
         _write_new(file)
     _lay_volumes(plan.mounts, sources)
     _lay_files(plan.files)
-    _protect_kernel_files()
+    for path, value in plan.sysctls:
+        _set(path, value)
+    if not plan.rights.privileged:
+        _protect_kernel_files()
     os.chdir(host)
     kernel.unmount(".")
     os.chdir("/")
     for descriptor in (host, *temporary, *(source for source in sources if source >= 0)):
         os.close(descriptor)
+
+
+def make_read_only(plan: Plan) -> None:
+    """Let the task write nowhere but into its volumes and /dev. To be called when all is laid out."""
+    places = ("/proc", "/sys", "/dev", *(os.path.realpath(mount.target) for mount in plan.mounts))
+    with open("/proc/self/mountinfo") as lines:
+        points = {line.split(" ")[4].encode().decode("unicode_escape") for line in lines}
+    for point in sorted(points):
+        if _inside(point, places):
+            continue
+        try:
+            kernel.make_read_only(point)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINVAL):
+                raise
+            # Another mount covers this one, so nobody can reach it.
+
+
+def _source(mount: MountPlan, tree: int) -> int:
+    """The open source of a mount; -1 for a tmpfs."""
+    if tree >= 0 or not mount.source:
+        return tree
+    source = os.open(mount.source, os.O_PATH)
+    for name in filter(None, mount.subpath.split("/")):
+        # Step by step and through no link: what is in a volume must not lead out of it.
+        above, source = source, os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=source)
+        os.close(above)
+    return source
+
+
+def _set(path: str, value: str) -> None:
+    with open(path, "w") as setting:
+        setting.write(value)
 
 
 def _overlay(lower: str, target: str, number: int) -> None:
@@ -152,22 +194,20 @@ def _inside(path: str, places: tuple[str, ...]) -> bool:
     return any(path == place or path.startswith(place + "/") for place in places if place)
 
 
-def _system_directories() -> None:
+def _system_directories(plan: Plan) -> None:
     """/proc, /dev, /sys and /run, new."""
     locked = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     for path in ("/proc", "/dev", "/sys", "/run"):
         os.makedirs(path, exist_ok=True)
     kernel.mount("proc", "/proc", "proc", locked)
-    kernel.mount("sysfs", "/sys", "sysfs", locked | kernel.MS_RDONLY)
+    kernel.mount("sysfs", "/sys", "sysfs", locked | (0 if plan.rights.privileged else kernel.MS_RDONLY))
     kernel.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
     kernel.mount("tmpfs", "/dev", "tmpfs", kernel.MS_NOSUID | kernel.MS_NOEXEC, "mode=755,size=64k")
-    for name, (major, minor) in _DEVICES.items():
-        os.mknod(f"/dev/{name}", 0o666 | stat.S_IFCHR, os.makedev(major, minor))
-        os.chmod(f"/dev/{name}", 0o666)  # noqa: S103 - as on every host
+    devices.make_everybodys()
     for name in ("pts", "shm"):
         os.mkdir(f"/dev/{name}")
     kernel.mount("devpts", "/dev/pts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
-    kernel.mount("tmpfs", "/dev/shm", "tmpfs", locked, "mode=1777,size=64m")
+    kernel.mount("tmpfs", "/dev/shm", "tmpfs", locked, f"mode=1777,size={plan.shm_bytes or _SHM_BYTES}")
     for link, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         os.symlink(f"/proc/self/{target}", f"/dev/{link}")
     os.symlink("pts/ptmx", "/dev/ptmx")
@@ -212,7 +252,14 @@ def _lay_volumes(mounts: tuple[MountPlan, ...], sources: list[int]) -> None:
             os.makedirs(mount.target, exist_ok=True)
             size = f",size={mount.size_bytes}" if mount.size_bytes else ""
             flags = kernel.MS_NOSUID | kernel.MS_NODEV | (kernel.MS_RDONLY if mount.read_only else 0)
-            kernel.mount("tmpfs", mount.target, "tmpfs", flags, f"mode=1777{size}")
+            kernel.mount("tmpfs", mount.target, "tmpfs", flags, f"mode={mount.tmpfs_mode or 0o1777:o}{size}")
+            continue
+        if mount.propagation:
+            _make_target(mount.target, directory=stat.S_ISDIR(os.fstat(source).st_mode))
+            kernel.move_mount(source, mount.target)
+            kernel.mount(None, mount.target, None, kernel.PROPAGATION[mount.propagation])
+            if mount.read_only:
+                kernel.make_read_only(mount.target)
             continue
         path = f"/proc/self/fd/{source}"
         _make_target(mount.target, directory=stat.S_ISDIR(os.stat(path).st_mode))

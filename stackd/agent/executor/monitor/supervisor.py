@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from stackd.agent.executor.monitor import kernel
 from stackd.agent.executor.monitor.identity import identity
 from stackd.agent.executor.monitor.init import Init
-from stackd.agent.executor.monitor.logfile import LogFile
+from stackd.agent.executor.monitor.logfile import LogFile, NoLog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)
         outputs = self._fork_init()
         self._plan.files = self._plan.etc = ()  # type: ignore[misc]  # secrets: the init has laid them out, forget them
-        self._log = LogFile(self._plan.log_bytes, self._plan.log_files)
+        self._log = LogFile(self._plan.log_bytes, self._plan.log_files) if self._plan.log_files else NoLog()
         _reserve_space("exit.new")
         self._listen()
         self._watch_termination()

@@ -1,6 +1,7 @@
 """A task's directory: what a daemon, also a later one, finds of the task on disk. The monitor writes most of it.
 
 record     what the daemon laid on the host for the task; written last in `prepare`, so it says: completely prepared
+hosts      its hosts file, kept up to date while it runs (see names.py)
 monitor, started, exit, log*, control    see stackd.agent.executor.monitor.supervisor
 upper, work, root, stage, tmp, home      the task's file tree
 faults     what the monitor itself complained of (empty unless something is wrong with it)
@@ -33,8 +34,16 @@ class PortRecord(Record):
     host_ip: str = ""
 
 
+class NetworkRecord(Record):
+    """A network of a task, and under which names it is found there."""
+
+    network: str
+    names: tuple[str, ...]
+
+
 class TaskRecord(Record):
-    """What belongs to a prepared task. `address` is "" where it shares the host's network."""
+    """What belongs to a prepared task. `address` is "" where it has no network of its own; `hosts` is the part of its hosts
+    file that stays."""
 
     name: str
     stack: str
@@ -43,6 +52,8 @@ class TaskRecord(Record):
     labels: Pairs = ()
     address: str = ""
     ports: tuple[PortRecord, ...] = ()
+    networks: tuple[NetworkRecord, ...] = ()
+    hosts: str = ""
 
 
 _decode_record = decoder(TaskRecord).decode

@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import socket
 from pathlib import Path
 
 from stackd.agent.cgroup import CGROUP_ROOT, Groups, detect
@@ -18,9 +17,7 @@ from stackd.agent.executor.base import Controller, TaskContext
 from stackd.agent.executor.process.host import ProcessHost
 from stackd.agent.executor.process.task import ProcessController
 from stackd.base.ids import TaskId
-from stackd.base.time import SECOND
 from stackd.engine.model import NodeDescription
-from stackd.spec.stack import Resources
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +53,7 @@ class ProcessExecutor:
         await asyncio.to_thread(self._host.reopen)
 
     async def describe(self) -> NodeDescription:
-        system = os.uname()
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return NodeDescription(
-            hostname=socket.gethostname(),
-            os=system.sysname.lower(),
-            arch=system.machine,
-            resources=Resources(nano_cpus=(os.cpu_count() or 1) * SECOND, memory_bytes=memory),
-            executors=(self.name,),
-            features=(*(["ports-map", "namespaces"] if self._isolated else []), *(["limits"] if self._groups else [])),
-        )
+        return self._host.describe()
 
     def available(self) -> bool:
         return True

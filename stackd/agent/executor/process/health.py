@@ -14,18 +14,19 @@ from stackd.base.time import SECOND
 from stackd.spec.stack import Healthcheck
 
 EAGER_SECONDS = 1.0
-"""The pause between checks until the first success, unless the interval is shorter."""
+"""The pause between checks until the first success, unless the interval is shorter or `start_interval` is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A health check with Docker's defaults filled in."""
+    """A health check with Docker's defaults filled in; `start_interval` 0 is ours."""
 
     argv: tuple[str, ...]
     interval: float
     timeout: float
     retries: int
     start_period: float
+    start_interval: float = 0.0
 
 
 class Health(enum.Enum):
@@ -45,6 +46,7 @@ def check_of(spec: Healthcheck | None) -> Check | None:
         timeout=(spec.timeout_ns or 30 * SECOND) / SECOND,
         retries=spec.retries or 3,
         start_period=spec.start_period_ns / SECOND,
+        start_interval=spec.start_interval_ns / SECOND,
     )
 
 
@@ -62,7 +64,9 @@ class Tally:
     @property
     def pause(self) -> float:
         """Seconds until the next check."""
-        return min(EAGER_SECONDS, self._check.interval) if self.state is Health.STARTING else self._check.interval
+        if self.state is not Health.STARTING:
+            return self._check.interval
+        return self._check.start_interval or min(EAGER_SECONDS, self._check.interval)
 
     def add(self, succeeded: bool, now: float) -> Health:
         """One more result; returns the new state."""

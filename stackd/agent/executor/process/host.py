@@ -19,14 +19,20 @@ import msgspec
 from stackd.agent.cgroup import Group, Groups
 from stackd.agent.executor.process.directory import TaskDirectory, TaskRecord
 from stackd.agent.executor.process.listeners import listener
-from stackd.agent.executor.process.spec import HOST, volume_data
+from stackd.agent.executor.process.names import Member, Neighbours
+from stackd.agent.executor.process.spec import HOST, HOSTS_FILE, volume_data
 from stackd.base.errors import TaskFault
 from stackd.base.ids import TaskId
+from stackd.base.time import SECOND
+from stackd.engine.model import NodeDescription
 from stackd.net.ports import PublishedPort
 from stackd.net.sandbox import HostNetwork
 from stackd.spec.stack import Mount, MountType, Port, Resources
 
 log = logging.getLogger(__name__)
+
+_DRIVERS = ("log:json-file", "log:local", "network:bridge", "network:overlay", "volume:local")
+"""What there is of the drivers that specs can name, in the scheduler's words."""
 
 
 class ProcessHost:
@@ -40,11 +46,29 @@ class ProcessHost:
         self.isolated = isolated
         self._groups = groups
         self._network: HostNetwork | None = None
+        self.neighbours = Neighbours()
         for path in (state_dir, self.tasks, self.volumes, self.roots):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if isolated:
             self.roots.chmod(0o755)  # a task's root directory is looked through by the task's own user
         self._owner = state_dir
+
+    def describe(self) -> NodeDescription:
+        """The host as tasks find it."""
+        system = os.uname()
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return NodeDescription(
+            hostname=socket.gethostname(),
+            os=system.sysname.lower(),
+            arch=system.machine,
+            resources=Resources(nano_cpus=(os.cpu_count() or 1) * SECOND, memory_bytes=memory),
+            executors=("process",),
+            features=(
+                *(["ports-map", "namespaces"] if self.isolated else []),
+                *(["limits"] if self._groups else []),
+                *_DRIVERS,
+            ),
+        )
 
     def directory(self, task_id: TaskId) -> TaskDirectory:
         return TaskDirectory(self.tasks / task_id)
@@ -68,6 +92,10 @@ class ProcessHost:
             for name, record in living.items()
             if name in started
         }
+        for id, record in self._living():
+            self.enter(id, record)
+            if self.directory(id).started():
+                self.neighbours.announce(id)
         try:
             self._network = HostNetwork(self._owner)
             self._network.reopen(addresses, published)
@@ -89,14 +117,23 @@ class ProcessHost:
             if record is not None and record.address and directory.monitor_pid():
                 yield id, record
 
+    def enter(self, task_id: TaskId, record: TaskRecord) -> None:
+        """Give a task its hosts file, and keep that up to date."""
+        names = {network.network: (*network.names, record.name) for network in record.networks}
+        file = self.directory(task_id).path / HOSTS_FILE
+        self.neighbours.enter(task_id, Member(record.address, names, file, record.hosts))
+
     def lower_of(self, image: str) -> str:
         """The root under a task: the directory registered for its image, else the host's own."""
         registered = self.roots / image
         return str(registered) if self.isolated and registered.is_dir() else HOST
 
-    def make_volumes(self, directory: TaskDirectory, mounts: tuple[Mount, ...]) -> None:
-        """The directories behind volumes. Named ones stay for ever, with their labels beside them; others go with the task."""
+    def make_sources(self, directory: TaskDirectory, mounts: tuple[Mount, ...]) -> None:
+        """The directories behind volumes. Named ones stay for ever, with their labels beside them; others go with the task.
+        Also the missing sources of binds that want them made."""
         for number, mount in enumerate(mounts):
+            if mount.create_host_path:
+                os.makedirs(mount.source, exist_ok=True)
             if mount.type is not MountType.VOLUME:
                 continue
             if not mount.source:
@@ -115,12 +152,14 @@ class ProcessHost:
         return self._network
 
     def withdraw_ports(self, task_id: TaskId) -> None:
-        """Publish a task's ports no longer."""
+        """Publish a task's ports and names no longer."""
+        self.neighbours.withdraw(task_id)
         if self._network is not None:
             self._network.withdraw(endpoint_name(task_id))
 
     def release_endpoint(self, task_id: TaskId) -> None:
-        """Take a task's interface, address and published ports back."""
+        """Take a task's interface, address, names and published ports back."""
+        self.neighbours.leave(task_id)
         if self._network is not None:
             self._network.release(endpoint_name(task_id))
 

@@ -1,23 +1,27 @@
-"""From a task's spec to a monitor's plan: what is asked for, what this host can give, and a clear fault where they differ.
+"""From a task's spec to a monitor's plan: what is asked for, in terms of this host. What it can't give is in `support`.
 
-Pure but for looking at the host's own files that become part of a plan (resolv.conf, whether a bind source exists).
+Pure but for looking at the host's own files that become part of a plan (hosts, resolv.conf).
 """
 
 from __future__ import annotations
 
 import os
-import pwd
+import re
 import signal
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stackd.agent.executor.base import TaskContext
 from stackd.agent.executor.process.health import check_of
-from stackd.agent.executor.process.plan import FilePlan, MountPlan, Plan, PortPlan
+from stackd.agent.executor.process.names import host_resolver, own_hosts, resolver
+from stackd.agent.executor.process.plan import DevicePlan, FilePlan, MountPlan, Plan, PortPlan
+from stackd.agent.executor.process.rights import rights_of, sysctls_of
+from stackd.agent.executor.process.support import host_network
+from stackd.agent.expand import content_of
 from stackd.base.errors import Retry, TaskFault
 from stackd.base.time import SECOND
-from stackd.spec.stack import FileRef, Mount, MountType, TaskSpec
+from stackd.engine.model import NodeDescription
+from stackd.spec.stack import ContainerSpec, FileRef, LogDriver, Mount, MountType, TaskSpec
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Docker's PATH for images that name none."""
@@ -25,12 +29,17 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOST = "/"
 """The root of a task whose image isn't registered: the host's own."""
 
-_SYSTEMD_RESOLV = Path("/run/systemd/resolve/resolv.conf")
+HOSTS_FILE = "hosts"
+"""In the task's directory."""
+
+LOG_BYTES, LOG_FILES = 10_000_000, 3
+"""How much of its output is kept of a task that doesn't say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a task is to run. `lower` is its root's directory, `volumes` where named volumes lie."""
+    """Where a task is to run. `lower` is its root's directory, `volumes` where named volumes lie. `address` is its own, "" in
+    the host's network or in none; `gateway` is where it reaches the host."""
 
     directory: Path
     lower: str
@@ -38,69 +47,22 @@ class Place:
     hidden: Path
     isolated: bool
     address: str = ""
+    gateway: str = ""
     limit_groups: tuple[str, ...] = ()
     oom_counter: str = ""
 
 
-def check_supported(spec: TaskSpec, *, isolated: bool) -> None:
-    """Raise TaskFault for what this executor can't do, before anything is made."""
-    container = spec.container
-    if not (container.entrypoint or container.command):
-        raise TaskFault(
-            "agent.process.no_command",
-            f"the process executor doesn't know what {container.image} runs: it has no images",
-            hint="give the service a `command`",
-        )
-    for mount in container.mounts:
-        if mount.type is MountType.VOLUME and (mount.driver not in ("", "local") or mount.driver_options):
-            raise TaskFault(
-                "agent.process.volume_driver", f"volume {mount.source}: only plain local volumes are supported here"
-            )
-        if mount.type is MountType.BIND and not os.path.exists(mount.source):
-            raise TaskFault("agent.process.bind_source", f"bind source path does not exist: {mount.source}")
-    if any(port.published == 0 for port in spec.ports):
-        text = "the process executor doesn't choose published ports"
-        raise TaskFault("agent.process.port_unset", text, hint="write PUBLISHED:TARGET, such as 8080:80")
-    if not isolated:
-        _check_unprivileged(spec)
-
-
-def _check_unprivileged(spec: TaskSpec) -> None:
-    """Without root a task shares the host's file tree and network: what would change either is refused, never ignored."""
-    container = spec.container
-    needs = [
-        *(f"the config {ref.source} at {ref.target}" for ref in container.configs),
-        *(f"the secret {ref.source} at {ref.target}" for ref in container.secrets),
-        *(f"the {mount.type} mount at {mount.target}" for mount in container.mounts),
-        *([f"user {container.user}"] if container.user and not _is_self(container.user) else []),
-        *([f"hostname {container.hostname}"] if container.hostname else []),
-    ]
-    if needs:
-        raise TaskFault(
-            "agent.process.needs_root",
-            f"{needs[0]} needs root: a process task of a normal user has no file tree and no namespaces of its own",
-            hint="run stackd as root (in a container: with CAP_SYS_ADMIN and CAP_NET_ADMIN), or use the Docker executor",
-        )
-    for port in spec.ports:
-        if port.published != port.target:
-            raise TaskFault(
-                "agent.process.port_map",
-                f"port {port.published}:{port.target} can't be mapped without root: published and target port must be the same",
-                hint=f"publish {port.target}:{port.target}, or run stackd as root",
-            )
-
-
-def _is_self(user: str) -> bool:
-    me = pwd.getpwuid(os.geteuid())
-    return user in (me.pw_name, str(me.pw_uid), f"{me.pw_uid}:{me.pw_gid}")
-
-
-def make_plan(context: TaskContext, place: Place) -> Plan:
-    """The plan of a task that `check_supported` has passed. Raises TaskFault, with Retry.LATER if a file has yet to come."""
+def make_plan(context: TaskContext, node: NodeDescription, place: Place) -> Plan:
+    """The plan of an expanded task that `check_supported` has passed. Raises TaskFault, with Retry.LATER if a file has yet
+    to come."""
     spec = context.spec
     container = spec.container
-    hostname = container.hostname or context.id[:12]
+    hostname = hostname_of(context, node)
     check = check_of(container.healthcheck)
+    log_bytes, log_files = _log_size(spec.log)
+    configs = [_file(context, node, ref, "/") for ref in container.configs]
+    secrets = [_file(context, node, ref, "/run/secrets/") for ref in container.secrets]
+    mounts = [_mount(mount, number, place) for number, mount in enumerate(container.mounts)]
     return Plan(
         argv=(*(container.entrypoint or ()), *(container.command or ())),
         env=_environment(spec, place, hostname),
@@ -110,19 +72,39 @@ def make_plan(context: TaskContext, place: Place) -> Plan:
         hostname=hostname,
         lower=place.lower,
         hidden=str(place.hidden),
-        etc=tuple(_network_files(hostname, place.address)),
-        files=(
-            *(_file(context, ref, "/") for ref in container.configs),
-            *(_file(context, ref, "/run/secrets/") for ref in container.secrets),
-        ),
-        mounts=tuple(_mount(mount, number, place) for number, mount in enumerate(container.mounts)),
-        ports=tuple(PortPlan(port.published, port.protocol, port.host_ip) for port in spec.ports) if place.isolated else (),
+        etc=_network_files(container, place, hostname) if place.isolated else (),
+        files=(*configs, *secrets),
+        mounts=(*_hosts_mount(container, place), *mounts),
+        ports=_ports(spec, place),
         probe=check.argv if check else (),
         limit_groups=place.limit_groups,
         oom_counter=place.oom_counter,
         stop_signal=stop_signal(container.stop_signal),
         stop_grace_seconds=container.stop_grace_ns / SECOND,
+        log_bytes=log_bytes,
+        log_files=log_files,
+        rights=rights_of(container),
+        devices=tuple(DevicePlan(device.source, device.target) for device in container.devices),
+        sysctls=sysctls_of(container.sysctls, host_network=host_network(spec)),
+        shm_bytes=container.shm_size_bytes,
+        read_only=container.read_only,
+        host_network=host_network(spec),
+        terminal=container.tty,
+        stdin_open=container.stdin_open,
     )
+
+
+def hostname_of(context: TaskContext, node: NodeDescription) -> str:
+    """The spec's, else in the host's network the host's, else the beginning of the task's id."""
+    return context.spec.container.hostname or (node.hostname if host_network(context.spec) else context.id[:12])
+
+
+def hosts_of(context: TaskContext, node: NodeDescription, place: Place) -> str:
+    """The part of the task's hosts file that doesn't depend on its neighbours."""
+    further = [line.replace("host-gateway ", f"{place.gateway} ", 1) for line in context.spec.container.hosts]
+    if host_network(context.spec):
+        return Path("/etc/hosts").read_text() + own_hosts("", "", further)
+    return own_hosts(hostname_of(context, node), place.address, further)
 
 
 def stop_signal(name: str) -> int:
@@ -138,18 +120,26 @@ def stop_signal(name: str) -> int:
 
 
 def _environment(spec: TaskSpec, place: Place, hostname: str) -> tuple[str, ...]:
-    """The spec's own variables over PATH and, where it isn't taken from the task's passwd file, HOME."""
+    """The spec's own variables over PATH and, where it isn't taken from the task's passwd file, HOME. One that is named
+    without a value is taken away, as Docker does."""
     path = DEFAULT_PATH
     if place.lower == HOST:
         # The image is this host, so programs are also found where the daemon finds them (a Python under a home, say).
         path = ":".join(dict.fromkeys([*path.split(":"), *os.environ.get("PATH", "").split(":")])).strip(":")
-    base = {"PATH": path}
+    env = {"PATH": path}
     if place.isolated:
-        base["HOSTNAME"] = hostname
+        env["HOSTNAME"] = hostname
     else:
-        base["HOME"] = str(Path.home())
-    own = dict(item.split("=", 1) for item in spec.container.env if "=" in item)
-    return tuple(f"{key}={value}" for key, value in {**base, **own}.items())
+        env["HOME"] = str(Path.home())
+    if spec.container.tty:
+        env["TERM"] = "xterm"
+    for item in spec.container.env:
+        name, sign, value = item.partition("=")
+        if sign:
+            env[name] = value
+        else:
+            env.pop(name, None)
+    return tuple(f"{key}={value}" for key, value in env.items())
 
 
 def _default_directory(place: Place) -> str:
@@ -159,46 +149,69 @@ def _default_directory(place: Place) -> str:
     return "/tmp" if place.lower == HOST else "/"
 
 
-def _network_files(hostname: str, address: str) -> Iterable[FilePlan]:
-    if not address:
-        return
-    hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{address}\t{hostname}\n"
-    for target, text in (("/etc/hosts", hosts), ("/etc/hostname", f"{hostname}\n"), ("/etc/resolv.conf", _resolver())):
-        yield FilePlan(target, text.encode(), mode=0o644)
+def _network_files(container: ContainerSpec, place: Place, hostname: str) -> tuple[FilePlan, ...]:
+    """What a task knows of itself and of resolvers. Its hosts file is another matter: that changes while it runs."""
+    host = host_resolver(reachable=not place.address)
+    text = resolver(container.dns_servers, container.dns_search, container.dns_options, host)
+    return (
+        FilePlan("/etc/hostname", f"{hostname}\n".encode(), mode=0o644),
+        FilePlan("/etc/resolv.conf", text.encode(), mode=0o644),
+    )
 
 
-def _resolver(path: Path = Path("/etc/resolv.conf"), behind: Path = _SYSTEMD_RESOLV) -> str:
-    """The host's resolv.conf; a resolver on the host's loopback can't be reached from a task, the ones behind it can."""
-    text = path.read_text() if path.exists() else ""
-    lines = text.splitlines()
-    if any(_is_loopback(line) for line in lines):
-        lines = behind.read_text().splitlines() if behind.exists() else [line for line in lines if not _is_loopback(line)]
-    return "\n".join(lines) + "\n"
+def _hosts_mount(container: ContainerSpec, place: Place) -> tuple[MountPlan, ...]:
+    source = place.directory / HOSTS_FILE
+    return (MountPlan("/etc/hosts", str(source), read_only=container.read_only),) if place.isolated else ()
 
 
-def _is_loopback(line: str) -> bool:
-    words = line.split()
-    return len(words) >= 2 and words[0] == "nameserver" and (words[1].startswith("127.") or words[1] == "::1")
+def _ports(spec: TaskSpec, place: Place) -> tuple[PortPlan, ...]:
+    """The ports that the monitor holds: those that rules forward to the task's own network."""
+    return tuple(PortPlan(port.published, port.protocol, port.host_ip) for port in spec.ports) if place.address else ()
 
 
-def _file(context: TaskContext, ref: FileRef, base: str) -> FilePlan:
-    data = context.files.get(ref.digest)
-    if data is None:
+_SIZE = re.compile(r"(\d+)([kmg]?)b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def _log_size(log: LogDriver | None) -> tuple[int, int]:
+    """Bytes per file, and how many files; none for the driver that keeps nothing."""
+    if log is None:
+        return LOG_BYTES, LOG_FILES
+    if log.name == "none":
+        return LOG_BYTES, 0
+    options = dict(log.options)
+    size = _SIZE.fullmatch(options.get("max-size", str(LOG_BYTES)))
+    files = options.get("max-file", str(LOG_FILES))
+    if size is None or not files.isdigit() or int(files) < 1:
+        raise TaskFault("agent.process.log_driver", "the log's max-size has to be like 10m, its max-file a number from 1 on")
+    return int(size[1]) * _UNITS[size[2].lower()], int(files)
+
+
+def _file(context: TaskContext, node: NodeDescription, ref: FileRef, base: str) -> FilePlan:
+    content = content_of(context, ref, node)
+    if content is None:
         text = f"the content of {ref.source} has not arrived"
         raise TaskFault("agent.process.content_missing", text, retry=Retry.LATER)
-    return FilePlan(os.path.join(base, ref.target), data, ref.uid, ref.gid, ref.mode)
+    return FilePlan(os.path.join(base, ref.target), content.data, ref.uid, ref.gid, ref.mode)
 
 
 def _mount(mount: Mount, number: int, place: Place) -> MountPlan:
-    match mount.type:
-        case MountType.BIND:
-            return MountPlan(mount.target, os.path.realpath(mount.source), mount.read_only)
-        case MountType.VOLUME:
-            source = volume_data(place.volumes, mount.source) if mount.source else place.directory / "volumes" / str(number)
-            fill = not mount.no_copy and place.lower != HOST
-            return MountPlan(mount.target, str(source), mount.read_only, fill)
-        case MountType.TMPFS:
-            return MountPlan(mount.target, read_only=mount.read_only, size_bytes=mount.size_bytes)
+    plan = MountPlan(mount.target, read_only=mount.read_only, size_bytes=mount.size_bytes, tmpfs_mode=mount.tmpfs_mode)
+    if mount.type is MountType.TMPFS:
+        return plan
+    if mount.type is MountType.VOLUME:
+        source = volume_data(place.volumes, mount.source) if mount.source else place.directory / "volumes" / str(number)
+        fill = not mount.no_copy and not mount.subpath and place.lower != HOST
+        return replace(plan, source=str(source), fill=fill, subpath=_inner_path(mount.subpath))
+    propagation = "" if mount.propagation == "rprivate" else mount.propagation
+    return replace(plan, source=os.path.realpath(mount.source), propagation=propagation)
+
+
+def _inner_path(subpath: str) -> str:
+    """A path inside a volume; raises TaskFault for one that leads out of it."""
+    if ".." in subpath.split("/"):
+        raise TaskFault("agent.process.volume_name", f"invalid subpath of a volume: {subpath}")
+    return subpath.strip("/")
 
 
 def volume_data(volumes: Path, name: str) -> Path:

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import NoReturn, TypeVar
+from collections.abc import AsyncIterator
+from typing import NoReturn
 
-from stackd.agent.executor.base import Exit, Found, Handle, LogLine, TaskContext, TaskEnded
+from stackd.agent.executor.base import Exit, Found, Handle, LogLine, TaskContext, TaskEnded, check_executor
 from stackd.agent.executor.process.channel import Monitor, MonitorGone
-from stackd.agent.executor.process.directory import PortRecord, TaskRecord, exit_of
+from stackd.agent.executor.process.directory import exit_of
 from stackd.agent.executor.process.health import Check, Health, Tally, check_of
 from stackd.agent.executor.process.host import ProcessHost, check_port_free, endpoint_name, port_fault
+from stackd.agent.executor.process.layout import in_thread, lay_out
 from stackd.agent.executor.process.logs import read_log
-from stackd.agent.executor.process.spec import Place, check_supported, make_plan, stop_signal
+from stackd.agent.executor.process.spec import stop_signal
+from stackd.agent.executor.process.support import check_supported, host_network
+from stackd.agent.expand import expanded
 from stackd.base.errors import Retry, TaskFault
 from stackd.base.time import SECOND, Instant
 from stackd.net.ports import PublishedPort
-
-T = TypeVar("T")
 
 KILL_SECONDS = 15.0
 """How long a killed task may take to end; one that takes longer hangs in the kernel, and the stop is tried again."""
@@ -61,11 +62,13 @@ class ProcessController:
     async def prepare(self) -> Handle:
         if self._monitor() is not None and self._directory.record() is not None:
             return Handle()
-        spec = self._context.spec
-        check_supported(spec, isolated=self._host.isolated)
+        node = self._host.describe()
+        check_executor(self._context, "process")
+        check_supported(self._context, node, isolated=self._host.isolated)
+        context = expanded(self._context, node)
         await self.remove()
         try:
-            await self._lay_out()
+            self._known = await lay_out(self._host, context, node)
         except OSError as error:
             await self.remove()
             text = f"the task can't be prepared: {error.strerror or error}"
@@ -87,6 +90,7 @@ class ProcessController:
             pid = await self._open_gate(monitor)
         if self._check is not None:
             await self._until_healthy(monitor, self._check)
+        await in_thread(lambda: self._host.neighbours.announce(self._context.id))
         return Handle(pid=pid)
 
     async def wait(self) -> Exit:
@@ -113,14 +117,14 @@ class ProcessController:
         monitor = self._monitor()
         if monitor is not None:
             await self._end(monitor, "kill", KILL_SECONDS)
-        await _in_thread(lambda: self._host.release_endpoint(self._context.id))
+        await in_thread(lambda: self._host.release_endpoint(self._context.id))
         deadline = time.monotonic() + _GROUP_PATIENCE_SECONDS
         while not self._host.remove_group(self._context.id):
             if time.monotonic() > deadline:
                 raise TaskFault("agent.process.remove", "processes of the task survive SIGKILL", retry=Retry.LATER)
             await asyncio.sleep(0.01)
         if self._directory.exists():
-            await _in_thread(self._directory.remove)
+            await in_thread(self._directory.remove)
         self._known = None
 
     async def logs(self, *, follow: bool, tail: int, since: Instant) -> AsyncIterator[LogLine]:
@@ -131,55 +135,6 @@ class ProcessController:
     async def pid(self) -> int:
         monitor = self._monitor()
         return (await self._look(monitor))[1] if monitor is not None else 0
-
-    # Preparing
-
-    async def _lay_out(self) -> None:
-        """Directory, address, limits, monitor, network; the record last."""
-        spec = self._context.spec
-        host = self._host
-        self._directory.make()
-        (self._directory.path / "home").mkdir()
-        host.make_volumes(self._directory, spec.container.mounts)
-        address = ""
-        if host.isolated:
-            endpoint = await _in_thread(lambda: host.network().allocate(endpoint_name(self._context.id)))
-            address = str(endpoint.address)
-        group = host.limit(self._context.id, spec.limits)
-        place = Place(
-            directory=self._directory.path,
-            lower=host.lower_of(spec.container.image),
-            volumes=host.volumes,
-            hidden=host.hidden,
-            isolated=host.isolated,
-            address=address,
-            limit_groups=group.join_files,
-            oom_counter=group.oom_counter,
-        )
-        monitor, word = await Monitor.spawn(self._directory, make_plan(self._context, place))
-        self._known = monitor
-        said, _, rest = word.partition(" ")
-        if said == "refused":
-            raise TaskFault("agent.process.prepare", rest)
-        if said != "ready":
-            complaint = self._directory.complaint() or "no reason given"
-            raise TaskFault("agent.process.monitor", f"the task's monitor ended while preparing: {complaint}")
-        if host.isolated:
-            await _in_thread(lambda: host.network().attach(endpoint, f"/proc/{rest}/ns/net"))
-        self._directory.write_record(self._record(address))
-
-    def _record(self, address: str) -> TaskRecord:
-        assignment, spec = self._context.assignment, self._context.spec
-        ports = ((port.published, port.target, port.protocol, port.host_ip) for port in spec.ports) if address else ()
-        return TaskRecord(
-            name=assignment.name,
-            stack=assignment.stack,
-            service=assignment.service,
-            revision=assignment.revision,
-            labels=spec.container.labels,
-            address=address,
-            ports=tuple(PortRecord(published=a, target=b, protocol=c, host_ip=d) for a, b, c, d in ports),
-        )
 
     # Starting
 
@@ -200,7 +155,7 @@ class ProcessController:
 
     async def _take_ports(self, monitor: Monitor) -> None:
         ports = self._context.spec.ports
-        if not self._host.isolated:
+        if not self._host.isolated or host_network(self._context.spec):
             for port in ports:
                 check_port_free(port)
             return
@@ -211,7 +166,7 @@ class ProcessController:
             name, number = rest
             raise port_fault(next(port for port in ports if f"{port.published}/{port.protocol}" == name), int(number))
         published = tuple(PublishedPort(port.published, port.target, port.protocol, port.host_ip) for port in ports)
-        await _in_thread(lambda: self._host.network().publish(endpoint_name(self._context.id), published))
+        await in_thread(lambda: self._host.network().publish(endpoint_name(self._context.id), published))
 
     async def _end_of_start(self, monitor: Monitor) -> NoReturn:
         """The monitor went away while the task was being started: say how the task ended."""
@@ -289,7 +244,7 @@ class ProcessController:
 
     async def _withdraw_ports(self) -> None:
         """Publish the task's ports no longer; the next task may want them. The rest goes with `remove`."""
-        await _in_thread(lambda: self._host.withdraw_ports(self._context.id))
+        await in_thread(lambda: self._host.withdraw_ports(self._context.id))
 
     # Looking
 
@@ -316,13 +271,3 @@ async def _ended_within(monitor: Monitor, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-async def _in_thread(function: Callable[[], T]) -> T:
-    """Run in a thread what blocks for some milliseconds. A cancelled call is waited for, so that none comes late."""
-    work = asyncio.ensure_future(asyncio.to_thread(function))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise

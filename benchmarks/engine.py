@@ -1,0 +1,198 @@
+"""`make bench NAME=engine`: what deciding costs, without disks, wires and nodes.
+
+Tasks of new services are made, addressed, placed and stored, entry by entry, as the writer loop would have it: `step`, encode,
+decode, `apply`. Figures are CPU seconds of this process; beside them, where there is one, SwarmKit's own for the same nodes and
+tasks (its scheduler benchmark on two cores of an idle server, two runs averaged). SwarmKit's begins with tasks that exist and
+ends when they are assigned; ours makes them as well.
+
+`--full` adds the largest cases, which take some minutes.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stackd.base.ids import NodeId
+from stackd.base.records import encode
+from stackd.base.time import SECOND, Instant
+from stackd.engine.inputs import (
+    DeployRevision,
+    FullPass,
+    Input,
+    ReportTasks,
+    ServiceManifest,
+    StackManifest,
+    StageContent,
+    Wake,
+)
+from stackd.engine.model import (
+    Node,
+    NodeDescription,
+    NodeState,
+    NodeStatus,
+    Owner,
+    Principal,
+    PrincipalKind,
+    SpecRow,
+    TaskStatus,
+)
+from stackd.engine.step import step
+from stackd.engine.store import Store, Transaction
+from stackd.engine.taskstate import TaskState
+from stackd.spec.digest import spec_digest
+from stackd.spec.stack import (
+    ContainerSpec,
+    NetworkAttachment,
+    NetworkSpec,
+    Placement,
+    Pool,
+    Resources,
+    ServiceSettings,
+    TaskSpec,
+)
+
+from benchmarks.figures import figure
+
+NOW = Instant(1_700_000_000 * SECOND)
+SOMEBODY = Principal(kind=PrincipalKind.LOCAL_USER, name="bench")
+NETWORK = NetworkSpec(name="bench_default", pools=(Pool(subnet="10.0.0.0/12"),))
+PER_REVISION = 1_000
+"""Services deployed at once."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """`swarm` is SwarmKit's CPU seconds for it, 0 where nobody has measured that."""
+
+    name: str
+    nodes: int
+    tasks: int
+    services: int
+    swarm: float = 0.0
+    constrained: bool = False
+    networked: bool = False
+
+
+CASES = (
+    Case("one_off_1k_nodes_1k_tasks", 1_000, 1_000, 1_000, 0.43),
+    Case("grouped_1k_nodes_1k_tasks", 1_000, 1_000, 1, 0.114),
+    Case("grouped_1k_nodes_10k_tasks", 1_000, 10_000, 1, 1.27),
+    Case("100_services_1k_nodes_10k_tasks", 1_000, 10_000, 100, 1.42),
+    Case("constrained_1k_nodes_10k_tasks", 1_000, 10_000, 100, constrained=True),
+    Case("networked_1k_nodes_10k_tasks", 1_000, 10_000, 100, networked=True),
+)
+FULL = (
+    Case("100_services_1k_nodes_100k_tasks", 1_000, 100_000, 100, 17.7),
+    Case("100_services_10k_nodes_100k_tasks", 10_000, 100_000, 100, 19.35),
+)
+
+
+class Bench:
+    """An engine with its store."""
+
+    def __init__(self, nodes: int) -> None:
+        self.store = Store()
+        self._entropy = random.Random(1)
+        self.decide([FullPass()])
+        for begin in range(0, nodes, 500):
+            rows = [row for number in range(begin, min(nodes, begin + 500)) for row in _node(number)]
+            self._apply(Transaction(now=NOW, puts=tuple(rows)))
+
+    def decide(self, inputs: Sequence[Input]) -> None:
+        """Decide, store, and go on with what had no room, until nothing is left."""
+        while inputs:
+            decision = step(self.store.view, inputs, NOW, self._entropy)
+            if decision.transaction is not None:
+                self._apply(decision.transaction)
+            inputs = (Wake(services=decision.more),) if decision.more else ()
+
+    def _apply(self, transaction: Transaction) -> None:
+        self.store.apply(self.store.index + 1, encode(transaction))
+
+
+def _node(number: int) -> tuple[Node, NodeStatus]:
+    node_id = NodeId(f"node{number:06d}")
+    description = NodeDescription(
+        hostname=f"host{number}",
+        os="linux",
+        arch="amd64",
+        resources=Resources(nano_cpus=64 * 10**9, memory_bytes=256 << 30),
+        executors=("docker",),
+        features=("ports-map",),
+    )
+    labels = (("disk", "ssd" if number % 3 == 0 else "hdd"),)
+    return (
+        Node(id=node_id, created_at=NOW, labels=labels),
+        NodeStatus(id=node_id, state=NodeState.READY, at=NOW, description=description),
+    )
+
+
+def _spec(case: Case, number: int) -> TaskSpec:
+    constraints = ("node.labels.disk == ssd",) if case.constrained else ()
+    return TaskSpec(
+        container=ContainerSpec(image=f"app{number}"),
+        reservations=Resources(nano_cpus=10**8),
+        placement=Placement(constraints=constraints),
+        networks=(NetworkAttachment(network=NETWORK.name),) if case.networked else (),
+    )
+
+
+def deploy(bench: Bench, case: Case) -> None:
+    """The services of the case, at most a thousand in one revision."""
+    for begin in range(0, case.services, PER_REVISION):
+        numbers = range(begin, min(case.services, begin + PER_REVISION))
+        specs = [_spec(case, number) for number in numbers]
+        bench.decide([StageContent(specs=tuple(SpecRow(digest=spec_digest(spec), spec=spec) for spec in specs))])
+        settings = ServiceSettings(replicas=case.tasks // case.services)
+        manifest = StackManifest(
+            name=f"bench{begin}",
+            owner=Owner(),
+            services=tuple(
+                ServiceManifest(name=f"s{number}", spec=spec_digest(spec), settings=settings)
+                for number, spec in zip(numbers, specs, strict=True)
+            ),
+            networks=(NETWORK,) if case.networked else (),
+        )
+        bench.decide([DeployRevision(label="bench", source="", stacks=(manifest,), principal=SOMEBODY)])
+
+
+def measure(case: Case) -> Bench:
+    bench = Bench(case.nodes)
+    begin = time.process_time()
+    deploy(bench, case)
+    seconds = time.process_time() - begin
+    placed = sum(bench.store.view.ledger.usage(node.id).live for node in bench.store.view.nodes.values())
+    assert placed == case.tasks, f"{placed} of {case.tasks} tasks were placed"
+    more = {"swarm": case.swarm, "ratio": seconds / case.swarm} if case.swarm else {}
+    figure(case.name, seconds, "cpu_s", per_task_us=seconds / case.tasks * 1e6, **more)
+    return bench
+
+
+def measure_failures(bench: Bench, name: str) -> None:
+    """One task after the other fails and is followed by another one: the cost of a small decision in a large cluster."""
+    view = bench.store.view
+    tasks = [task for number, task in enumerate(view.tasks.values()) if number < 200]
+    begin = time.process_time()
+    for task in tasks:
+        failed = TaskStatus(id=task.id, state=TaskState.FAILED, at=NOW, error="bench")
+        bench.decide([ReportTasks(node_id=task.node_id, statuses=(failed,))])
+    figure(name, (time.process_time() - begin) / len(tasks) * 1000, "cpu_ms", tasks=len(view.tasks), nodes=len(view.nodes))
+
+
+def main(arguments: list[str]) -> int:
+    """Run all cases; `--full` the largest ones as well."""
+    cases = (*CASES, *FULL) if "--full" in arguments else CASES
+    last: Bench | None = None
+    for case in cases:
+        last = measure(case)
+    if last is not None:
+        measure_failures(last, f"one_failed_task_replaced_in_{cases[-1].name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
