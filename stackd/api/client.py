@@ -1,7 +1,8 @@
-"""The client of `stackd.v1.Control` for the command line: blocking calls over a unix socket.
+"""The client of the daemon's services for the command line: blocking calls over a unix socket.
 
-One method per entry of the METHODS table. Errors come back as the StackdError that the daemon raised; a daemon that isn't
-there is `Unavailable("api.no_daemon")`. Synchronous on purpose: a command makes one or two calls and must start quickly.
+One method per entry of their tables, but for what nodes ask each other. Errors come back as the StackdError that the daemon
+raised; a daemon that isn't there is `Unavailable("api.no_daemon")`. Synchronous on purpose: a command makes one or two calls
+and must start quickly.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from typing import Any, Generic, TypeVar
 import grpc
 import msgspec
 
-from stackd.api import codec, control
+from stackd.api import cluster, codec, control, local
 from stackd.api.control import Empty, Failure
 from stackd.api.views import (
+    ClusterInfoView,
     ClusterView,
     ConfigView,
     EventView,
     LogLineView,
     NetworkView,
+    NodeView,
     PlanView,
     SecretView,
     ServiceView,
@@ -36,6 +39,9 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
 )
+
+CLUSTER = "stackd.v1.Cluster"
+NODE = "stackd.v1.Node"
 
 T = TypeVar("T")
 
@@ -172,8 +178,63 @@ class Client:
     def down(self, request: control.DownRequest) -> Incoming[control.DownProgress]:
         return self._stream("Down", request, control.DownProgress)
 
-    def _call(self, name: str, request: msgspec.Struct, response: type[T]) -> T:
-        call = self._channel.unary_unary(_path(name))
+    # The cluster: nodes, certificates, users.
+
+    def cluster_info(self) -> ClusterInfoView:
+        return self._call("Info", Empty(), ClusterInfoView, CLUSTER)
+
+    def join_token(self, request: cluster.JoinTokenRequest) -> cluster.JoinTokenResponse:
+        return self._call("JoinToken", request, cluster.JoinTokenResponse, CLUSTER)
+
+    def rotate_token(self, request: cluster.JoinTokenRequest) -> cluster.JoinTokenResponse:
+        return self._call("RotateToken", request, cluster.JoinTokenResponse, CLUSTER)
+
+    def update_node(self, request: cluster.UpdateNodeRequest) -> NodeView:
+        return self._call("UpdateNode", request, NodeView, CLUSTER)
+
+    def remove_node(self, request: cluster.RemoveNodeRequest) -> None:
+        self._call("RemoveNode", request, Empty, CLUSTER)
+
+    def change_certificates(self, request: cluster.ChangeCertificatesRequest) -> ClusterInfoView:
+        return self._call("ChangeCertificates", request, ClusterInfoView, CLUSTER)
+
+    def rotate_root(self, request: cluster.RotateRootRequest) -> ClusterInfoView:
+        return self._call("RotateRoot", request, ClusterInfoView, CLUSTER)
+
+    def set_autolock(self, request: cluster.AutolockRequest) -> cluster.UnlockKeyResponse:
+        return self._call("SetAutolock", request, cluster.UnlockKeyResponse, CLUSTER)
+
+    def unlock_key(self) -> cluster.UnlockKeyResponse:
+        return self._call("UnlockKey", Empty(), cluster.UnlockKeyResponse, CLUSTER)
+
+    def issue_user(self, request: cluster.IssueUserRequest) -> cluster.IssuedUser:
+        return self._call("IssueUser", request, cluster.IssuedUser, CLUSTER)
+
+    def users(self) -> cluster.Users:
+        return self._call("Users", Empty(), cluster.Users, CLUSTER)
+
+    def remove_user(self, request: cluster.UserRequest) -> None:
+        self._call("RemoveUser", request, Empty, CLUSTER)
+
+    # This machine's own daemon.
+
+    def local_node(self) -> local.LocalNodeView:
+        return self._call("Info", Empty(), local.LocalNodeView, NODE)
+
+    def init_cluster(self, request: local.InitRequest) -> local.LocalNodeView:
+        return self._call("Init", request, local.LocalNodeView, NODE)
+
+    def join_cluster(self, request: local.JoinClusterRequest) -> local.LocalNodeView:
+        return self._call("Join", request, local.LocalNodeView, NODE)
+
+    def leave_cluster(self, request: local.LeaveClusterRequest) -> local.LocalNodeView:
+        return self._call("Leave", request, local.LocalNodeView, NODE)
+
+    def unlock(self, request: local.UnlockRequest) -> local.LocalNodeView:
+        return self._call("Unlock", request, local.LocalNodeView, NODE)
+
+    def _call(self, name: str, request: msgspec.Struct, response: type[T], service: str = codec.CONTROL_SERVICE) -> T:
+        call = self._channel.unary_unary(f"/{service}/{name}")
         try:
             payload = call(codec.encode(request), timeout=self._timeout_seconds)
         except grpc.RpcError as exc:
@@ -182,7 +243,7 @@ class Client:
         return answer
 
     def _stream(self, name: str, request: msgspec.Struct, item: type[T]) -> Incoming[T]:
-        call = self._channel.unary_stream(_path(name))(codec.encode(request))
+        call = self._channel.unary_stream(f"/{codec.CONTROL_SERVICE}/{name}")(codec.encode(request))
         return Incoming(call, item, self._error)
 
     def _error(self, exc: Any) -> StackdError:
@@ -202,7 +263,3 @@ class Client:
                 return StackdError("api.method.unknown", "the daemon does not know this call: it is older than this command")
             case code:
                 return StackdError("api.call.failed", f"the call failed: {code.name.lower()}: {exc.details()}")
-
-
-def _path(name: str) -> str:
-    return f"/{codec.CONTROL_SERVICE}/{name}"

@@ -27,7 +27,7 @@ from stackd.api.views import (
     TaskView,
 )
 from stackd.base.records import Record
-from stackd.engine.model import Principal
+from stackd.engine.model import Principal, Role, UserRole
 from stackd.spec.stack import ExternalKind, NetworkSpec, StackSpec
 
 
@@ -77,20 +77,23 @@ class SyncRequest(Message, frozen=True, kw_only=True):
 
 
 class EventsRequest(Message, frozen=True, kw_only=True):
-    """Events after `after` (0: the last `limit`), then with `follow` those to come."""
+    """Events after `after` (0: the last `limit`), then with `follow` those to come. `audit`: only what somebody did."""
 
     after: int = 0
     limit: int = 100
     follow: bool = False
     stack: str = ""
+    audit: bool = False
 
 
 class ListRequest(Message, frozen=True, kw_only=True):
-    """`stack` and `service` narrow the list ("" is all); `history` includes tasks that are over."""
+    """`stack`, `service` and, for tasks, `node` (name or id) narrow the list ("" is all); `history` includes tasks that are
+    over."""
 
     stack: str = ""
     service: str = ""
     history: bool = True
+    node: str = ""
 
 
 class Stacks(Message, frozen=True, kw_only=True):
@@ -218,9 +221,12 @@ class DownProgress(Message, frozen=True, kw_only=True):
 
 
 class VersionResponse(Message, frozen=True, kw_only=True):
+    """The daemon that is asked, whoever leads."""
+
     version: str
     data_dir: str
     pid: int
+    node_id: str = ""
 
 
 class Failure(Message, frozen=True, kw_only=True):
@@ -239,43 +245,54 @@ class Failure(Message, frozen=True, kw_only=True):
 @dataclass(frozen=True, slots=True)
 class Method:
     """One method: its wire name and types. `stream` methods answer with a sequence of `response`; `local` ones are about
-    the daemon that is asked, so they are never carried on to the leader."""
+    the daemon that is asked, so they are never carried on to the leader.
+
+    `needs` is the least role of a person from afar who may call it, `nodes` that of a node that may do so in its own name
+    (None: no node). Whoever can open the daemon's unix socket may call everything."""
 
     name: str
     request: Any
     response: Any
     stream: bool = False
     local: bool = False
+    needs: UserRole = UserRole.ADMIN
+    nodes: Role | None = None
+    service: str = "Control"
+
+    @property
+    def path(self) -> str:
+        """Where gRPC finds it."""
+        return f"/stackd.v1.{self.service}/{self.name}"
 
 
 METHODS = (
-    Method("Version", Empty, VersionResponse, local=True),
-    Method("Status", Empty, StatusView),
-    Method("Apply", ApplyRequest, ApplyResponse),
-    Method("Plan", PlanRequest, PlanView),
-    Method("Sync", SyncRequest, StatusView),
-    Method("Events", EventsRequest, EventView, stream=True),
-    Method("Stacks", Empty, Stacks),
-    Method("Services", ListRequest, Services),
-    Method("Watch", ListRequest, Services, stream=True),
-    Method("Tasks", ListRequest, Tasks),
-    Method("Inspect", NameRequest, ServiceDetail),
-    Method("Scale", ScaleRequest, ServiceView),
-    Method("Update", UpdateRequest, ServiceView),
-    Method("Rollback", NameRequest, ServiceView),
-    Method("RemoveService", NameRequest, Empty),
-    Method("RemoveStack", NameRequest, Empty),
-    Method("Nodes", Empty, Nodes),
+    Method("Version", Empty, VersionResponse, local=True, needs=UserRole.VIEWER),
+    Method("Status", Empty, StatusView, needs=UserRole.VIEWER),
+    Method("Apply", ApplyRequest, ApplyResponse, needs=UserRole.DEPLOYER),
+    Method("Plan", PlanRequest, PlanView, needs=UserRole.VIEWER),
+    Method("Sync", SyncRequest, StatusView, needs=UserRole.DEPLOYER),
+    Method("Events", EventsRequest, EventView, stream=True, needs=UserRole.VIEWER),
+    Method("Stacks", Empty, Stacks, needs=UserRole.VIEWER),
+    Method("Services", ListRequest, Services, needs=UserRole.VIEWER),
+    Method("Watch", ListRequest, Services, stream=True, needs=UserRole.VIEWER),
+    Method("Tasks", ListRequest, Tasks, needs=UserRole.VIEWER),
+    Method("Inspect", NameRequest, ServiceDetail, needs=UserRole.VIEWER),
+    Method("Scale", ScaleRequest, ServiceView, needs=UserRole.DEPLOYER),
+    Method("Update", UpdateRequest, ServiceView, needs=UserRole.DEPLOYER),
+    Method("Rollback", NameRequest, ServiceView, needs=UserRole.DEPLOYER),
+    Method("RemoveService", NameRequest, Empty, needs=UserRole.DEPLOYER),
+    Method("RemoveStack", NameRequest, Empty, needs=UserRole.DEPLOYER),
+    Method("Nodes", Empty, Nodes, needs=UserRole.VIEWER),
     Method("UpdateCluster", ClusterRequest, ClusterView),
-    Method("Networks", Empty, Networks),
-    Method("Configs", Empty, Configs),
-    Method("Secrets", Empty, Secrets),
-    Method("InspectConfig", NameRequest, ConfigDetail),
-    Method("CreateNetwork", NetworkRequest, NetworkView),
-    Method("CreateConfig", FileRequest, ConfigView),
-    Method("CreateSecret", FileRequest, SecretView),
-    Method("RemoveObject", RemoveRequest, Empty),
-    Method("Logs", LogsRequest, LogLineView, stream=True),
+    Method("Networks", Empty, Networks, needs=UserRole.VIEWER),
+    Method("Configs", Empty, Configs, needs=UserRole.VIEWER),
+    Method("Secrets", Empty, Secrets, needs=UserRole.VIEWER),
+    Method("InspectConfig", NameRequest, ConfigDetail, needs=UserRole.VIEWER),
+    Method("CreateNetwork", NetworkRequest, NetworkView, needs=UserRole.DEPLOYER),
+    Method("CreateConfig", FileRequest, ConfigView, needs=UserRole.DEPLOYER),
+    Method("CreateSecret", FileRequest, SecretView, needs=UserRole.DEPLOYER),
+    Method("RemoveObject", RemoveRequest, Empty, needs=UserRole.DEPLOYER),
+    Method("Logs", LogsRequest, LogLineView, stream=True, needs=UserRole.VIEWER),
     Method("Down", DownRequest, DownProgress, stream=True, local=True),
 )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from stackd.base.ids import BlobDigest, NodeId, RevisionId, ServiceId, SpecDigest, TaskId
 from stackd.base.records import Pairs, Record
 from stackd.base.time import Duration
-from stackd.engine.model import NodeDescription, TaskStatus
+from stackd.engine.model import NodeCertificate, NodeDescription, TaskStatus
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import GenericResource, NetworkSpec, TaskSpec
 
@@ -56,9 +56,12 @@ class FileContent(Record):
 
 
 class Hello(Record, tag="hello"):
+    """`certificate` is the one that the node uses, None if it has none (so also below)."""
+
     node_id: NodeId
     description: NodeDescription
     version: str
+    certificate: NodeCertificate | None = None
 
 
 class TaskReports(Record, tag="reports"):
@@ -66,10 +69,12 @@ class TaskReports(Record, tag="reports"):
 
 
 class Heartbeat(Record, tag="heartbeat"):
-    """Also carries the node's description when it has changed. The manager answers with its `number`."""
+    """Also carries the node's description and its certificate when they have changed. The manager answers with its
+    `number`."""
 
     description: NodeDescription | None = None
     number: int = 0
+    certificate: NodeCertificate | None = None
 
 
 class Assignments(Record, tag="assignments"):
@@ -88,13 +93,24 @@ class Assignments(Record, tag="assignments"):
     dropped_networks: tuple[str, ...] = ()
 
 
+class Standing(Record, tag="standing"):
+    """How a node stands in the cluster: where managers serve nodes (what it remembers for the next start), the roots that it
+    shall trust from now on (b"": the cluster has no certificates), and whether it needs another certificate. Then it asks for
+    one (`Renew`) at a random moment within `renew_within_ns`, so that not all come at once; None: it doesn't."""
+
+    managers: tuple[str, ...] = ()
+    roots: bytes = b""
+    renew_within_ns: Duration | None = None
+
+
 class Welcome(Record, tag="welcome"):
     """The session is open; heartbeats are expected at this period. An agent that has not been heard for `lease_ns`, by its
-    own clock, stops the tasks that are to be fenced (0: never)."""
+    own clock, stops the tasks that are to be fenced (0: never). `standing` is sent again when it changes."""
 
     session: str
     heartbeat_ns: Duration
     lease_ns: Duration = Duration(0)
+    standing: Standing = Standing()
 
 
 class Renewal(Record, tag="renewal"):
@@ -139,4 +155,4 @@ class LogChunk(Record, tag="log-chunk"):
 
 
 FromAgent = Hello | TaskReports | Heartbeat | LogChunk
-FromManager = Welcome | Assignments | Goodbye | LogRequest | Renewal
+FromManager = Welcome | Assignments | Goodbye | LogRequest | Renewal | Standing

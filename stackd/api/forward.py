@@ -42,13 +42,13 @@ def forwarded_caller(context: Any, peer: Peer) -> Caller | None:
     named = [value for key, value in context.invocation_metadata() or () if key == CALLER_KEY]
     if not named:
         return None
-    identity = peer.presented.identity
+    name = peer.presented.name
     if not peer.is_manager:
-        raise Refused("api.caller.forged", f"node {identity.node_id} is no manager and can't call for somebody else")
+        raise Refused("api.caller.forged", f"{name} is no manager and can't call for somebody else")
     try:
         caller: Caller = _decode_caller(named[-1])
     except msgspec.DecodeError as exc:
-        raise Refused("api.caller.forged", f"manager {identity.node_id} names a caller that can't be read") from exc
+        raise Refused("api.caller.forged", f"{name} names a caller that can't be read") from exc
     return caller
 
 
@@ -58,7 +58,7 @@ def is_forwarded(context: Any) -> bool:
 
 async def forward(channel: grpc.aio.Channel, method: Method, payload: bytes, caller: Caller) -> bytes:
     """The leader's answer. Raises the leader's error, or Unavailable("manager.leader_lost")."""
-    call = channel.unary_unary(_path(method))
+    call = channel.unary_unary(method.path)
     try:
         answer: bytes = await call(payload, timeout=FORWARD_SECONDS, metadata=_metadata(caller))
     except grpc.aio.AioRpcError as exc:
@@ -68,7 +68,7 @@ async def forward(channel: grpc.aio.Channel, method: Method, payload: bytes, cal
 
 async def forward_stream(channel: grpc.aio.Channel, method: Method, payload: bytes, caller: Caller) -> AsyncIterator[bytes]:
     """What the leader streams. Raises the same."""
-    call = channel.unary_stream(_path(method))(payload, metadata=_metadata(caller))
+    call = channel.unary_stream(method.path)(payload, metadata=_metadata(caller))
     try:
         async for item in call:
             yield item
@@ -80,10 +80,6 @@ async def forward_stream(channel: grpc.aio.Channel, method: Method, payload: byt
 
 def _metadata(caller: Caller) -> tuple[tuple[str, bytes], ...]:
     return ((CALLER_KEY, encode(caller)),)
-
-
-def _path(method: Method) -> str:
-    return f"/{codec.CONTROL_SERVICE}/{method.name}"
 
 
 def _error(exc: grpc.aio.AioRpcError) -> StackdError:

@@ -1,7 +1,8 @@
-"""How a node gets into a cluster that it has no certificate of yet: a small protocol over TLS, of two questions.
+"""How a node gets into a cluster that it has no certificate of, or none that is still good: a small protocol over TLS.
 
-    1. "What is your root?"            over a connection that nobody has verified; the answer must have the token's digest
-    2. "Here is a token and a key."    over a connection verified with that root; the answer is a certificate
+    1. "What is your root?"                  over a connection that nobody has verified; the answer must have the token's digest
+    2. "Here is a token and a key."          over a connection verified with that root; the answer is a certificate
+    3. "Here is what has expired."           in place of both, by a node that was off for too long and knows the root
 
 So nothing secret is said before the cluster has proved to be the one that the token names, and whoever stands in between
 learns nothing. This is not gRPC, whose library can neither leave the server unverified nor the client without certificate.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -66,6 +67,13 @@ class JoinRequest(msgspec.Struct, frozen=True, kw_only=True, tag="join"):
         return f"JoinRequest(hostname={self.hostname!r}, address={self.address!r})"
 
 
+class RenewalRequest(msgspec.Struct, frozen=True, kw_only=True, tag="renew"):
+    """A member whose `certificate` has expired. `request` is made with the same key, which proves that it is the node."""
+
+    certificate: bytes
+    request: bytes
+
+
 class RootAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="root-is"):
     """All roots that nodes trust now, the one that tokens name first."""
 
@@ -73,13 +81,15 @@ class RootAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="root-is"):
 
 
 class JoinAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="joined"):
-    """The node is in. `managers` are the addresses at which managers serve nodes."""
+    """The node is in. `managers` are the addresses at which managers serve nodes, `peer` is the one at which this manager sees
+    the node."""
 
     node_id: str
     cluster: str
     certificate: bytes
     roots: bytes
     managers: tuple[str, ...]
+    peer: str = ""
 
 
 class Redirect(msgspec.Struct, frozen=True, kw_only=True, tag="ask"):
@@ -92,12 +102,12 @@ class Denied(msgspec.Struct, frozen=True, kw_only=True, tag="denied"):
     failure: Failure
 
 
-Question = RootRequest | JoinRequest
+Question = RootRequest | JoinRequest | RenewalRequest
 Answer = RootAnswer | JoinAnswer | Redirect | Denied
 
 _encode = msgspec.msgpack.Encoder().encode
-_questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(RootRequest | JoinRequest)
-_answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(RootAnswer | JoinAnswer | Redirect | Denied)
+_questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)
+_answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
 class JoinHandler(Protocol):
@@ -107,6 +117,10 @@ class JoinHandler(Protocol):
 
     async def join(self, request: JoinRequest) -> JoinAnswer | Redirect:
         """Raises StackdError: Refused("cluster.token.wrong") above all."""
+        ...
+
+    async def renew(self, request: RenewalRequest) -> JoinAnswer | Redirect:
+        """Raises StackdError: Refused("api.access.denied") above all."""
         ...
 
 
@@ -159,6 +173,8 @@ class _Listener:
         if isinstance(question, RootRequest):
             return RootAnswer(roots=self._handler.roots())
         try:
+            if isinstance(question, RenewalRequest):
+                return await self._handler.renew(question)
             return await self._handler.join(msgspec.structs.replace(question, peer=peer))
         except StackdError as error:
             log.warning("joiner refused: peer=%s code=%s", peer, error.code)
@@ -174,9 +190,22 @@ async def join(address: str, token: JoinToken, request: JoinRequest) -> JoinAnsw
 
     Raises Unavailable("api.manager.unreachable"), StackdError("security.root.other") if another cluster answers, or what
     the manager says."""
+    return await _ask_leader(address, request, lambda at: _verified_roots(at, token))
+
+
+async def renew_expired(address: str, roots: bytes, request: RenewalRequest) -> JoinAnswer:
+    """The node's place in the cluster again, whose roots it knows. Raises the same."""
+
+    async def known(_address: str) -> bytes:
+        return roots
+
+    return await _ask_leader(address, request, known)
+
+
+async def _ask_leader(address: str, request: Question, roots_at: Callable[[str], Awaitable[bytes]]) -> JoinAnswer:
+    """The answer of the manager that leads, wherever `address` sends us."""
     for _ in range(REDIRECTS_LIMIT):
-        roots = await _verified_roots(address, token)
-        answer = await _ask(address, client_context(roots), AUTHORITY_NAME, request)
+        answer = await _ask(address, client_context(await roots_at(address)), AUTHORITY_NAME, request)
         match answer:
             case JoinAnswer():
                 return answer

@@ -18,7 +18,7 @@ import grpc.aio
 from stackd.api import codec
 from stackd.base.errors import Refused, Unavailable
 from stackd.engine.model import Role
-from stackd.security.identity import Presented, read_certificate
+from stackd.security.identity import NodeIdentity, Presented, read_certificate
 
 MANAGER_NAME = "stackd-manager"
 """The name that a manager's certificate holds, whatever address it is reached at."""
@@ -76,7 +76,8 @@ class Peer:
 
     @property
     def is_manager(self) -> bool:
-        return self.presented.identity.role is Role.MANAGER
+        identity = self.presented.identity
+        return isinstance(identity, NodeIdentity) and identity.role is Role.MANAGER
 
 
 def peer_of(context: Any) -> Peer:

@@ -12,8 +12,9 @@ import os
 import re
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,31 @@ OPTIONS = (
 _INTERNAL = Failure(kind="error", code="api.internal", message="internal error; the daemon's log has the details")
 
 
+@dataclass(frozen=True, slots=True)
+class LocalService:
+    """A table of methods with what implements it, and a router if some of it may have to be carried on."""
+
+    methods: Sequence[Method]
+    handler: object
+    router: Router | None = None
+
+
 @asynccontextmanager
-async def serve_unix(path: Path, handler: ControlHandler, caller_of: Callable[[int], Caller]) -> AsyncIterator[None]:
-    """Serve on a unix socket inside the block. `caller_of` turns a user id into a caller: it is the socket's owner.
+async def serve_unix(
+    path: Path, handler: ControlHandler, caller_of: Callable[[int], Caller], more: Sequence[LocalService] = ()
+) -> AsyncIterator[None]:
+    """Serve on a unix socket inside the block, Control and whatever `more` there is. `caller_of` turns a user id into a
+    caller: it is the socket's owner.
 
     A socket file left by a dead daemon is replaced. Raises Refused with api.socket.in_use if a daemon listens there,
     api.socket.not_a_socket if the file is something else, api.socket.path_too_long, or api.socket.unusable."""
     _make_room(path)
     caller = caller_of(os.geteuid())
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_LIMIT)
-    server.add_generic_rpc_handlers((control_handlers(handler, lambda _context, _method: caller),))
+    services = (LocalService(METHODS, handler), *more)
+    server.add_generic_rpc_handlers(
+        tuple(service_handlers(one.methods, one.handler, lambda _context, _method: caller, one.router) for one in services)
+    )
     _bind(server, path)
     await server.start()
     try:
@@ -69,10 +85,33 @@ CallerOf = Callable[[Any, Method], Caller]
 """Who makes the call with this gRPC context; raises StackdError if it may not call the method."""
 
 
-def control_handlers(handler: ControlHandler, caller_of: CallerOf, router: Router | None = None) -> Any:
-    """gRPC's generic handler for every method of the table. With a `router`, what is not for this manager is carried on."""
-    methods = {method.name: _rpc(method, handler, caller_of, router) for method in METHODS}
-    return grpc.method_handlers_generic_handler(codec.CONTROL_SERVICE, methods)
+StreamScope = Callable[[Caller, Method], AbstractAsyncContextManager[None]]
+"""What a stream that somebody is given lives in; it ends the stream when the caller may have it no longer."""
+
+
+def control_handlers(
+    handler: ControlHandler, caller_of: CallerOf, router: Router | None = None, scope: StreamScope | None = None
+) -> Any:
+    """gRPC's generic handler for every method of Control. With a `router`, what is not for this manager is carried on."""
+    return service_handlers(METHODS, handler, caller_of, router, scope)
+
+
+def service_handlers(
+    methods: Sequence[Method],
+    handler: object,
+    caller_of: CallerOf,
+    router: Router | None = None,
+    scope: StreamScope | None = None,
+) -> Any:
+    """The same for another table, whose `handler` has a coroutine (or async generator) for each method."""
+    (service,) = {method.service for method in methods}
+    rpcs = {method.name: _rpc(method, handler, caller_of, router, scope or _unbounded) for method in methods}
+    return grpc.method_handlers_generic_handler(f"stackd.v1.{service}", rpcs)
+
+
+@asynccontextmanager
+async def _unbounded(_caller: Caller, _method: Method) -> AsyncIterator[None]:
+    yield
 
 
 def handler_name(method: Method) -> str:
@@ -80,7 +119,7 @@ def handler_name(method: Method) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
 
 
-def _rpc(method: Method, handler: ControlHandler, caller_of: CallerOf, router: Router | None) -> Any:
+def _rpc(method: Method, handler: object, caller_of: CallerOf, router: Router | None, scope: StreamScope) -> Any:
     implementation = getattr(handler, handler_name(method))
 
     async def unary(payload: bytes, context: Any) -> bytes:
@@ -98,13 +137,15 @@ def _rpc(method: Method, handler: ControlHandler, caller_of: CallerOf, router: R
     async def stream(payload: bytes, context: Any) -> AsyncIterator[bytes]:
         try:
             caller = caller_of(context, method)
-            if (leader := _elsewhere(method, context, router)) is not None:
-                async for carried in forward_stream(leader, method, payload, caller):
-                    yield carried
-                return
-            request = codec.decode(payload, method.request)
-            async for item in implementation(request, caller):
-                yield codec.encode(item)
+            leader = _elsewhere(method, context, router)
+            async with scope(caller, method):
+                if leader is not None:
+                    async for carried in forward_stream(leader, method, payload, caller):
+                        yield carried
+                    return
+                request = codec.decode(payload, method.request)
+                async for item in implementation(request, caller):
+                    yield codec.encode(item)
             return
         except Exception as exc:
             failure = _failure(method, exc)

@@ -106,6 +106,10 @@ class StackView(View, frozen=True, kw_only=True):
 
 
 class NodeView(View, frozen=True, kw_only=True):
+    """A node. `role` is the one it shall have, `certificate_role` the one it has ("" without a certificate).
+    `manager_status` is leader | reachable | unreachable, "" for one that is no manager. `self` marks the manager that
+    answers."""
+
     id: str
     hostname: str
     state: str
@@ -122,6 +126,10 @@ class NodeView(View, frozen=True, kw_only=True):
     labels: dict[str, str]
     tasks: int
     message: str
+    address: str = ""
+    manager_address: str = ""
+    certificate_role: str = ""
+    certificate_until: str | None = None
 
 
 class ClusterView(View, frozen=True, kw_only=True):
@@ -133,6 +141,36 @@ class ClusterView(View, frozen=True, kw_only=True):
     rebalance_tasks: int
     address_pools: tuple[str, ...]
     subnet_bits: int
+
+
+class RootRotationView(View, frozen=True, kw_only=True):
+    """A root certificate that is being replaced. `behind` are the nodes that still use the old one."""
+
+    digest: str
+    started_at: str | None
+    behind: tuple[str, ...]
+
+
+class ClusterInfoView(View, frozen=True, kw_only=True):
+    """The cluster as a whole. `root_digest` is what join tokens name, "" while the cluster has no certificates."""
+
+    cluster: ClusterView
+    leader: str
+    managers: tuple[str, ...]
+    nodes: int
+    nodes_ready: int
+    autolock: bool
+    root_digest: str
+    certificate_life_seconds: int
+    rotation: RootRotationView | None
+
+
+class UserView(View, frozen=True, kw_only=True):
+    """A person who may call from afar. `role` is viewer | deployer | admin."""
+
+    name: str
+    role: str
+    created_at: str | None
 
 
 class SubnetView(View, frozen=True, kw_only=True):

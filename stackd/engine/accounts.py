@@ -2,13 +2,16 @@
 
 A successor that waits for its predecessor on the same node is charged only with what it needs beyond that one, and counts as
 no further task there: they never run at once.
+
+An account is made when its node comes up, so that a decision costs what it places and not what the cluster has. The order in
+which nodes come up is a fork of the ledger's; it says what is true of every node whose account the present group has not seen.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 
 from stackd.base.ids import NodeId, ServiceId, SpecDigest, TaskId
 from stackd.base.time import MINUTE, Duration, Instant
@@ -17,8 +20,10 @@ from stackd.engine.failures import failure_of
 from stackd.engine.ledger import Charge, Usage, charge_of
 from stackd.engine.model import Service, Task
 from stackd.engine.rollout import config_of
+from stackd.engine.schedule.filters import is_open
 from stackd.engine.schedule.nodes import Discount, NodeInfo
-from stackd.engine.schedule.resources import minus, overlap, unreserved
+from stackd.engine.schedule.resources import NOTHING, minus, overlap, unreserved
+from stackd.engine.schedule.spread import Candidate, candidate
 from stackd.engine.view import View
 from stackd.spec.stack import Resources, UpdateOrder
 
@@ -27,59 +32,84 @@ FAILURE_WINDOW = Duration(5 * MINUTE)
 
 
 class Accounts:
-    """One account per node, in the order of their ids. Groups that are placed charge them, so that the next one sees it."""
+    """One account per node that comes up. Groups that are placed charge them, so that the next one sees it."""
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
-        self._members: dict[ServiceId, Counter[NodeId]] = {}
+        self._usage: dict[NodeId, Usage] = {}
+        self._members: dict[ServiceId, Counter[str]] = {}
         self._failures: dict[SpecDigest, Counter[NodeId]] = {}
-        self._counted: list[NodeInfo] = []
-        usage = {node.id: draft.ledger.usage(node.id) for node in draft.nodes.values()}
+        self._order = draft.ledger.by_load.fork()
+        self._listed: dict[NodeId, int] = {}
+        self._accounts: dict[NodeId, NodeInfo] = {}
+        self._seen: dict[NodeId, NodeInfo] = {}
+        self._members_now: Counter[str] = Counter()
+        self._failures_now: Counter[NodeId] = Counter()
         for key in draft.changed_tasks():
-            self._follow(usage, key)
-        for task in draft.succeeding_tasks():
-            if task.node_id in usage and (shared := shared_with_predecessor(draft, task)) is not None:
-                used = usage[task.node_id]
-                usage[task.node_id] = replace(used, reserved=minus(used.reserved, shared))
-        self.nodes = [info for node_id in sorted(usage) if (info := _info(draft, node_id, usage[node_id])) is not None]
-        self._by_id = {info.id: info for info in self.nodes}
+            self._follow(key)
+        for key in draft.changed_nodes():
+            self._follow_node(NodeId(key))
 
-    def _follow(self, usage: dict[NodeId, Usage], key: str) -> None:
+    # What the decision has changed so far.
+
+    def _follow(self, key: str) -> None:
         """Take over what this decision has changed about one task."""
         draft, ledger = self._draft, self._draft.ledger
         before, after = ledger.charge(TaskId(key)), _charge_now(draft, key)
-        if before is not None and before.node_id in usage:
-            usage[before.node_id] = usage[before.node_id].minus(before)
-            self._members.setdefault(before.service_id, Counter())[before.node_id] -= before.live
-        if after is not None and after.node_id in usage:
-            usage[after.node_id] = usage[after.node_id].plus(after)
-            self._members.setdefault(after.service_id, Counter())[after.node_id] += after.live
+        if before != after:
+            if before is not None:
+                self._use(before.node_id, self._used(before.node_id).minus(before))
+                self._members.setdefault(before.service_id, Counter())[before.node_id] -= before.live
+            if after is not None:
+                self._use(after.node_id, self._used(after.node_id).plus(after))
+                self._members.setdefault(after.service_id, Counter())[after.node_id] += after.live
         failure = failure_of(draft.tasks.get(key), draft.statuses.get(key))
         if failure is not None and not ledger.failures.knows(key):
             self._failures.setdefault(failure.spec, Counter())[failure.node_id] += 1
 
-    def count_for(self, service: Service, digest: SpecDigest) -> list[NodeInfo]:
-        """The accounts with the counts that are about one group: active tasks of its service, recent failures of its spec.
-        Costs what there is of them, however many nodes there are."""
-        for info in self._counted:
-            info.tasks_of_service = info.slots_of_service = info.recent_failures = 0
-        members = self._members_of(service)
-        failures = self._failures_of(digest)
-        self._counted = [self._by_id[node_id] for node_id in sorted(members.keys() | failures.keys()) if node_id in self._by_id]
-        for info in self._counted:
-            info.tasks_of_service = info.slots_of_service = members[info.id]
-            info.recent_failures = failures[info.id]
-        return self.nodes
+    def _follow_node(self, node_id: NodeId) -> None:
+        """Take over what this decision has changed about one node."""
+        load = self._used(node_id).live
+        if is_open(self._draft.nodes.get(node_id), self._draft.node_statuses.get(node_id)):
+            self._order.add(load, node_id)
+        else:
+            self._order.discard(load, node_id)
 
-    def placed(self, node_ids: Iterable[NodeId]) -> None:
-        """Nodes that the last group was given: its counts have changed there."""
-        self._counted += [self._by_id[node_id] for node_id in set(node_ids)]
+    def _used(self, node_id: NodeId) -> Usage:
+        return self._usage.get(node_id) or self._draft.ledger.usage(node_id)
 
-    def _members_of(self, service: Service) -> Counter[NodeId]:
-        draft, ledger = self._draft, self._draft.ledger
-        counts = Counter(
-            {NodeId(node_id): ledger.members(service.id, NodeId(node_id)) for node_id in ledger.nodes_of(service.id)}
-        )
+    def _use(self, node_id: NodeId, usage: Usage) -> None:
+        self._usage[node_id] = usage
+        self._list(node_id, usage.live)
+
+    def _list(self, node_id: NodeId, load: int) -> None:
+        """Let the node come up as one with so many tasks, if it is open."""
+        before = self._load(node_id)
+        if load != before and self._order.discard(before, node_id):
+            self._order.add(load, node_id)
+        self._listed[node_id] = load
+
+    def _load(self, node_id: NodeId) -> int:
+        known = self._listed.get(node_id)
+        return self._draft.ledger.usage(node_id).live if known is None else known
+
+    # One group after the other.
+
+    def count_for(self, service: Service, digest: SpecDigest) -> None:
+        """Begin with another group: active tasks of its service and recent failures of its spec are what counts now."""
+        for node_id, info in self._seen.items():
+            self._list(node_id, info.tasks_total)
+        self._seen = {}
+        self._members_now = self._members_of(service)
+        self._failures_now = self._failures_of(digest)
+
+    def placed(self, service_id: ServiceId, node_ids: Iterable[NodeId]) -> None:
+        """Nodes that tasks of the service were given: it has that many more there, also for its other groups."""
+        self._members.setdefault(service_id, Counter()).update(node_ids)
+
+    def _members_of(self, service: Service) -> Counter[str]:
+        draft = self._draft
+        counts: Counter[str] = Counter(dict(draft.ledger.members_of(service.id)))
         counts.update(self._members.get(service.id, Counter()))
         counts.subtract(task.node_id for task in draft.tasks_in_flux(service.id) if takes_over(draft, service, task))
         return counts
@@ -91,13 +121,53 @@ class Accounts:
         counts.update(self._failures.get(digest, Counter()))
         return counts
 
+    # The nodes as `place` asks for them.
 
-def _info(view: View, node_id: NodeId, used: Usage) -> NodeInfo | None:
-    node, status = view.nodes.get(node_id), view.node_statuses.get(node_id)
-    if node is None or status is None:
-        return None
-    available = unreserved(status.description.resources, used.reserved)
-    return NodeInfo(node, status, available, set(used.ports), used.live, stopping=used.stopping)
+    def get(self, node_id: NodeId) -> NodeInfo | None:
+        """The account of a node as the present group sees it."""
+        info = self._seen.get(node_id)
+        if info is not None:
+            return info
+        info = self._accounts.get(node_id) or self._open_account(node_id)
+        if info is not None:
+            info.tasks_of_service = info.slots_of_service = self._members_now[node_id]
+            info.recent_failures = self._failures_now[node_id]
+            self._seen[node_id] = info
+        return info
+
+    def all(self) -> list[NodeInfo]:
+        """The accounts of all nodes, in the order of their ids."""
+        node_ids = sorted(node.id for node in self._draft.nodes.values())
+        return [info for node_id in node_ids if (info := self.get(node_id)) is not None]
+
+    def ranked(self) -> Iterator[Candidate]:
+        """The open nodes, best first, and among them perhaps some that are not. Failures are told by the account only."""
+        return heapq.merge(sorted(map(candidate, self._seen.values())), self._unseen(frozenset(self._seen)))
+
+    def _unseen(self, seen: frozenset[NodeId]) -> Iterator[Candidate]:
+        """The other nodes by what the order and the counts say: first those that have no task of the service."""
+        members = {NodeId(node_id): count for node_id, count in self._members_now.items() if count > 0 and node_id not in seen}
+        for load, key in self._order:
+            node_id = NodeId(key)
+            if node_id not in members and node_id not in seen:
+                yield (0, 0, load), node_id
+        for level in sorted(set(members.values())):
+            there = (node_id for node_id, count in members.items() if count == level)
+            yield from sorted(((0, level, self._load(node_id)), node_id) for node_id in there)
+
+    def _open_account(self, node_id: NodeId) -> NodeInfo | None:
+        draft = self._draft
+        node, status = draft.nodes.get(node_id), draft.node_statuses.get(node_id)
+        if node is None or status is None:
+            return None
+        used = self._used(node_id)
+        reserved = used.reserved
+        for task in draft.succeeding_on(node_id):
+            reserved = minus(reserved, shared_with_predecessor(draft, task) or NOTHING)
+        available = unreserved(status.description.resources, reserved)
+        info = NodeInfo(node, status, available, set(used.ports), used.live, stopping=used.stopping)
+        self._accounts[node_id] = info
+        return info
 
 
 def discount_of(view: View, service: Service, task: Task) -> Discount | None:

@@ -61,15 +61,15 @@ def _assign_group(draft: Draft, service_id: ServiceId, digest: SpecDigest, tasks
     service = draft.services.get(service_id)
     if service is None or service.frozen:
         return
-    nodes = accounts.count_for(service, digest)
+    accounts.count_for(service, digest)
     spec = spec_of(draft, digest)
     for part in _parts(draft, service_id, tasks):
         discounts = {task.id: found for task in part if (found := discount_of(draft, service, task)) is not None}
         group = Group(service=service, spec=spec, tasks=part, network_drivers=_network_drivers(draft, spec))
-        placements = place(group, nodes, discounts)
+        placements = place(group, accounts, discounts)
         if placements.unplaced:
-            give_way(draft, group, nodes, placements)
-        accounts.placed(placements.assigned.values())
+            give_way(draft, group, accounts, placements)
+        accounts.placed(service_id, placements.assigned.values())
         for task in part:
             if task.id in placements.assigned:
                 _assign_task(draft, task, placements.assigned[task.id], placements.given.get(task.id, ()))

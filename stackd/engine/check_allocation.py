@@ -134,14 +134,14 @@ def _in_use(view: View, node_id: NodeId) -> Resources:
 
 
 def _check_crowding(new: View, node_id: NodeId, placed: list[Task]) -> Iterator[str]:
-    """No node has more tasks of a service than its spec allows."""
+    """No node has more tasks of a service than its spec allows; of several specs that are placed the most generous counts."""
     for service_id in {task.service_id for task in placed}:
         service = new.services.get(service_id)
         specs = [row.spec for task in placed if task.service_id == service_id and (row := new.specs.get(task.spec)) is not None]
-        most = max((spec.placement.max_per_node for spec in specs), default=0)
-        if service is None or not most:
+        limits = {spec.placement.max_per_node for spec in specs}
+        if service is None or not limits or 0 in limits:
             continue
         succeeding = sum(task.node_id == node_id and takes_over(new, service, task) for task in new.tasks_in_flux(service_id))
         count = new.ledger.members(service_id, node_id) - succeeding
-        if count > most:
-            yield f"node {node_id} has {count} tasks of {service.name}, which allows {most}"
+        if count > max(limits):
+            yield f"node {node_id} has {count} tasks of {service.name}, which allows {max(limits)}"

@@ -20,12 +20,22 @@ SlotKey = tuple[int, NodeId]
 Scope = set[SlotKey] | None
 """The slots of a service that are looked at, besides those that wait for something anyway; None is all of them."""
 
+UNFILLED: SlotKey = (0, NodeId(""))
+"""Stands for the slots that no task has been made for yet."""
+
 EVERYWHERE = frozenset({ServiceMode.GLOBAL, ServiceMode.GLOBAL_JOB})
 """The modes in which a service has one slot per node."""
 
 
+DEADLINE: SlotKey = (-1, NodeId(""))
+"""No slot: in a scope it says that a deadline of the service has come. Most of them are found with what is in flux."""
+
 JOBS = frozenset({ServiceMode.REPLICATED_JOB, ServiceMode.GLOBAL_JOB})
 """The modes of services whose tasks are to complete."""
+
+
+CONTENT = ServiceId("")
+"""Stands for no service: what wakes up for it looks for content that nothing names any more."""
 
 
 def key_of(task: Task) -> SlotKey:
@@ -55,22 +65,22 @@ class Dirty:
         if scope is not None:
             scope.add(key)
 
-    def mark_due(self, services: Iterable[ServiceId]) -> None:
-        """A deadline has come: look at what the slots of these services wait for."""
+    def mark_waiting(self, services: Iterable[ServiceId]) -> None:
+        """Look at what the slots of these services wait for."""
         for service in services:
             self.services.setdefault(service, set())
+
+    def mark_due(self, services: Iterable[ServiceId]) -> None:
+        """A deadline of these services has come."""
+        for service in services:
+            self.mark_slot(service, DEADLINE)
 
     def mark_dependents(self, view: View, service: ServiceId) -> list[ServiceId]:
         """What depends on the service has to be looked at as well; returns those that were not marked before."""
         row = view.services.get(service)
-        others = view.services_of_stack(row.stack) if row is not None and not row.removing else []
-        found = [
-            other.id
-            for other in others
-            if any(row is not None and f"{row.stack}_{one.service}" == row.name for one in other.settings.depends_on)
-        ]
-        new = [other for other in found if other not in self.services]
-        self.mark_due(new)
+        others = view.dependents_of(row) if row is not None else []
+        new = [other.id for other in others if other.id not in self.services]
+        self.mark_waiting(new)
         return new
 
     def mark_node(self, view: View, node: NodeId) -> None:

@@ -27,6 +27,9 @@ CHANGES_MAX = 2_000
 BYTES_MAX = 700 * 1024
 """Estimated size of one entry: well under what consensus refuses (1 MiB), since sizes are estimated."""
 
+FILLED_SHARE = 0.9
+"""The part of an entry that new tasks may take: the rest is for what else comes of the same decision."""
+
 ROW_BYTES = 250
 """Estimate for a record without content of its own: a task with its status, an event."""
 
@@ -93,7 +96,8 @@ class Savepoint:
 
 class Draft(View):
     """See the module. `now` is the cluster time of the decision, `next_version` what a client-visible record written now
-    carries. Besides changes a draft gathers `wakeups`, reasons by key, and `more`: services the entry had no room for."""
+    carries. Besides changes a draft gathers `wakeups`, reasons by key, and the services the entry had no room for: `more` have
+    to be looked at again, `unfilled` only lack tasks."""
 
     def __init__(self, view: View, now: Instant, entropy: Entropy) -> None:
         for name in TABLE_OF.values():
@@ -108,6 +112,7 @@ class Draft(View):
         self.wakeups: dict[ServiceId, Instant] = {}
         self.reasons: dict[str, str] = {}
         self.more: dict[ServiceId, None] = {}
+        self.unfilled: dict[ServiceId, None] = {}
         self._entropy = entropy
         self._undo: list[tuple[_Overlay[Any], str, bool, Any]] = []
         self._changed = 0
@@ -159,7 +164,10 @@ class Draft(View):
     @property
     def full(self) -> bool:
         """Whether the entry has no room for more."""
-        return self._changed >= CHANGES_MAX or self._size >= BYTES_MAX
+        return self._is_filled_to(1)
+
+    def _is_filled_to(self, share: float) -> bool:
+        return self._changed >= share * CHANGES_MAX or self._size >= share * BYTES_MAX
 
     def budgeted(self, service: ServiceId, items: Iterable[T]) -> Iterator[T]:
         """`items`, as long as the entry has room; then the service is left for the next entry."""
@@ -168,6 +176,15 @@ class Draft(View):
                 self.more[service] = None
                 return
             yield item
+
+    def filling(self, service: ServiceId, slots: Iterable[T]) -> Iterator[T]:
+        """The empty `slots` of a service, as long as the entry has room for new tasks and for what else follows; then filling
+        the others is left for the next entry."""
+        for slot in slots:
+            if self._is_filled_to(FILLED_SHARE):
+                self.unfilled[service] = None
+                return
+            yield slot
 
     def grow(self, size: int) -> bool:
         """Count `size` more bytes of a record that is written anyway; False, and nothing counted, if there is no room."""
@@ -183,6 +200,10 @@ class Draft(View):
     def changed_tasks(self) -> set[str]:
         """The keys of tasks that this decision writes itself or their status."""
         return self._overlay("tasks").changes.keys() | self._overlay("statuses").changes.keys()
+
+    def changed_nodes(self) -> set[str]:
+        """The keys of nodes that this decision writes themselves or their status."""
+        return self._overlay("nodes").changes.keys() | self._overlay("node_statuses").changes.keys()
 
     def changed_endpoints(self) -> set[str]:
         """The services whose endpoint this decision writes."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from stackd.base.time import DAY, Duration, after
-from stackd.engine.dirty import EVERYWHERE, Scope
+from stackd.engine.dirty import DEADLINE, EVERYWHERE, Scope
 from stackd.engine.draft import Draft
 from stackd.engine.model import NodeState, NodeStatus, Service, Task
 from stackd.engine.orchestrate.move import failed_mover, finish_moves, is_mover, may_move, move_task
@@ -83,8 +83,8 @@ def _orphan_lost(draft: Draft, service: Service, scope: Scope) -> None:
 
 
 def _lost_tasks(view: View, service: Service, scope: Scope) -> Iterator[tuple[Task, NodeStatus]]:
-    """The tasks on nodes that are down. Without a slot to look at it is about those that are down already."""
-    if scope:
+    """The tasks on nodes that are down: those in `scope`, or all of them when a deadline has come."""
+    if scope is not None and DEADLINE not in scope:
         tasks = [task for slot in slots_of(view, service, scope).values() for task in slot.tasks]
     else:
         tasks = [task for node in view.nodes_in(NodeState.DOWN) for task in view.tasks_of_node(node.id)]

@@ -6,11 +6,12 @@ fails or can't be placed, and is tried again), `failed` (nothing more happens wi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from stackd.base.ids import NodeId
 from stackd.engine.dirty import Scope, SlotKey
-from stackd.engine.model import Rollout, RolloutState, Service, Task
+from stackd.engine.model import RolloutState, Service, Task
 from stackd.engine.orchestrate.dependencies import waits_for
 from stackd.engine.orchestrate.runs import runs_of, wanted_completions
 from stackd.engine.orchestrate.slots import (
@@ -48,6 +49,13 @@ class ServiceHealth(NamedTuple):
     message: str
 
 
+class _Trouble(NamedTuple):
+    """One thing that keeps a service from being converged. Of thousands one is told, so the others are not put into words."""
+
+    health: str
+    words: Callable[[], str]
+
+
 def service_health(view: View, service: Service, scope: Scope = None) -> ServiceHealth:
     """The health of a service, and the first reason why it isn't converged; with a `scope`, as far as those slots go."""
     if service.frozen:
@@ -61,19 +69,15 @@ def service_health(view: View, service: Service, scope: Scope = None) -> Service
     if rollout is not None and rollout.state in _STOPPED_ROLLOUTS:
         return ServiceHealth(FAILED, False, rollout.message)
     troubles = _job_troubles(view, service) if service.iteration else _troubles(view, service, scope)
-    worst = next((trouble for trouble in (*troubles, *_open_rollout(rollout)) if trouble.health == FAILED), None)
+    worst = next((trouble for trouble in troubles if trouble.health == FAILED), None)
     worst = worst or next((trouble for trouble in troubles if trouble.health == DEGRADED), None)
-    worst = worst or next(iter((*_open_rollout(rollout), *troubles)), None)
-    return worst or ServiceHealth(HEALTHY, True, "")
+    if worst is None and rollout is not None and rollout.state in _ACTIVE_ROLLOUTS:
+        return ServiceHealth(PROGRESSING, False, rollout.message)
+    worst = worst or next(iter(troubles), None)
+    return ServiceHealth(HEALTHY, True, "") if worst is None else ServiceHealth(worst.health, False, worst.words())
 
 
-def _open_rollout(rollout: Rollout | None) -> list[ServiceHealth]:
-    if rollout is None or rollout.state not in _ACTIVE_ROLLOUTS:
-        return []
-    return [ServiceHealth(PROGRESSING, False, rollout.message)]
-
-
-def _job_troubles(view: View, service: Service) -> list[ServiceHealth]:
+def _job_troubles(view: View, service: Service) -> list[_Trouble]:
     """What keeps a job from being completed, and how far it has come."""
     runs = runs_of(view, service)
     done, wanted = len(runs.completed), wanted_completions(view, service)
@@ -81,25 +85,25 @@ def _job_troubles(view: View, service: Service) -> list[ServiceHealth]:
     failures = [failed for slot in runs.active.values() if (failed := _last_failure(view, slot)) is not None]
     troubles += [_degraded_by(view, service, failed) for failed in failures]
     if why := waits_for(view, service):
-        troubles.append(ServiceHealth(PROGRESSING, False, why))
+        troubles.append(_Trouble(PROGRESSING, lambda: why))
     if done < wanted:
-        troubles.append(ServiceHealth(PROGRESSING, False, f"{done} of {wanted} runs have completed"))
+        troubles.append(_Trouble(PROGRESSING, lambda: f"{done} of {wanted} runs have completed"))
     return troubles
 
 
-def _trouble_of_given_up(view: View, service: Service, task: Task) -> ServiceHealth:
+def _trouble_of_given_up(view: View, service: Service, task: Task) -> _Trouble:
     status = view.status_of(task.id)
-    words = f"{task_name(service, task)} {status.state.word} and is not restarted: {status.error or status.message}"
-    return ServiceHealth(FAILED, False, words)
+    name, why = task_name(service, task), status.error or status.message
+    return _Trouble(FAILED, lambda: f"{name} {status.state.word} and is not restarted: {why}")
 
 
-def _degraded_by(view: View, service: Service, failed: Task) -> ServiceHealth:
+def _degraded_by(view: View, service: Service, failed: Task) -> _Trouble:
     status = view.status_of(failed.id)
-    words = f"{task_name(service, failed)} {status.state.word}: {status.error or status.message}"
-    return ServiceHealth(DEGRADED, False, words)
+    name, why = task_name(service, failed), status.error or status.message
+    return _Trouble(DEGRADED, lambda: f"{name} {status.state.word}: {why}")
 
 
-def _troubles(view: View, service: Service, scope: Scope) -> list[ServiceHealth]:
+def _troubles(view: View, service: Service, scope: Scope) -> list[_Trouble]:
     """Everything that keeps the service from being converged, slot by slot."""
     slots = slots_of(view, service, scope)
     wanted = Wanted(view, service)
@@ -107,14 +111,14 @@ def _troubles(view: View, service: Service, scope: Scope) -> list[ServiceHealth]
     troubles = [trouble for slot in filled if (trouble := _trouble_in(view, service, wanted, slot)) is not None]
     missing, surplus = _difference(view, service, wanted, {slot.key for slot in filled}) if scope is None else (0, 0)
     if missing and (why := waits_for(view, service)):
-        troubles.append(ServiceHealth(PROGRESSING, False, why))
+        troubles.append(_Trouble(PROGRESSING, lambda: why))
     elif missing:
-        troubles.append(ServiceHealth(PROGRESSING, False, f"{missing} tasks are still to be created"))
+        troubles.append(_Trouble(PROGRESSING, lambda: f"{missing} tasks are still to be created"))
     if surplus:
-        troubles.append(ServiceHealth(PROGRESSING, False, f"{surplus} tasks are still to be removed"))
-    stopping = [task for slot in slots.values() for task in slot.tasks if _still_stops(view, task)]
+        troubles.append(_Trouble(PROGRESSING, lambda: f"{surplus} tasks are still to be removed"))
+    stopping = sum(_still_stops(view, task) for slot in slots.values() for task in slot.tasks)
     if stopping:
-        troubles.append(ServiceHealth(PROGRESSING, False, f"{len(stopping)} old tasks are still stopping"))
+        troubles.append(_Trouble(PROGRESSING, lambda: f"{stopping} old tasks are still stopping"))
     return troubles
 
 
@@ -137,12 +141,14 @@ def _may_hold(view: View, wanted: Wanted, node_id: NodeId) -> bool:
 
 
 def _still_stops(view: View, task: Task) -> bool:
+    if is_live(task):
+        return False
     state = view.status_of(task.id).state
-    return not is_live(task) and TaskState.ASSIGNED <= state <= TaskState.RUNNING and not is_lost(view, task)
+    return TaskState.ASSIGNED <= state <= TaskState.RUNNING and not is_lost(view, task)
 
 
-def _trouble_in(view: View, service: Service, wanted: Wanted, slot: Slot) -> ServiceHealth | None:
-    """What is wrong with one filled slot; None if it is as wanted."""
+def _trouble_in(view: View, service: Service, wanted: Wanted, slot: Slot) -> _Trouble | None:
+    """What keeps one filled slot from being as wanted; None if it is."""
     live = slot.live
     if not live:
         return _trouble_of_finished(view, service, wanted, slot.latest)
@@ -151,19 +157,19 @@ def _trouble_in(view: View, service: Service, wanted: Wanted, slot: Slot) -> Ser
     if running and len(live) == 1:
         return None
     if running:
-        return ServiceHealth(PROGRESSING, False, f"{task_name(service, running[0])} has taken over, the old one is still there")
+        return _Trouble(PROGRESSING, lambda: f"{task_name(service, running[0])} has taken over, the old one is still there")
     failed = _last_failure(view, slot)
     if failed is not None and not any(_runs(view, task) and wanted.is_clean(task) for task in live):
         return _degraded_by(view, service, failed)
     task = clean[0] if clean else live[0]
     health = DEGRADED if view.status_of(task.id).reason else PROGRESSING
-    return ServiceHealth(health, False, f"{task_name(service, task)}: {explain_task(view, task)}")
+    return _Trouble(health, lambda: f"{task_name(service, task)}: {explain_task(view, task)}")
 
 
-def _trouble_of_finished(view: View, service: Service, wanted: Wanted, task: Task) -> ServiceHealth | None:
+def _trouble_of_finished(view: View, service: Service, wanted: Wanted, task: Task) -> _Trouble | None:
     status = view.status_of(task.id)
     if not wanted.is_clean(task):
-        return ServiceHealth(PROGRESSING, False, f"{task_name(service, task)} is to be replaced")
+        return _Trouble(PROGRESSING, lambda: f"{task_name(service, task)} is to be replaced")
     if status.state is TaskState.COMPLETE:
         return None
     return _trouble_of_given_up(view, service, task)

@@ -150,7 +150,7 @@ class _Run:
             event = heapq.heappop(self._events)[2]
             if isinstance(event, Wake):
                 inputs.append(event)
-                services.update(event.services)
+                services.update(event.services, event.unfilled)
             elif self._expected.get(event.id) is event and (task := self._store.view.tasks.get(event.id)) is not None:
                 inputs.append(ReportTasks(node_id=task.node_id, statuses=(event,)))
                 services.add(task.service_id)
@@ -168,8 +168,8 @@ class _Run:
             self._apply(decision.transaction, now)
         for at, service in decision.wakeups:
             self._push(at, Wake(services=(service,), whole=False))
-        if decision.more:
-            self._push(now, Wake(services=decision.more))
+        if decision.rest is not None:
+            self._push(now, decision.rest)
         return decision.replies
 
     def _push(self, at: Instant, event: Wake | TaskStatus) -> None:

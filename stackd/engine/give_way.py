@@ -7,7 +7,6 @@ another slot of the same update.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -17,15 +16,15 @@ from stackd.engine.draft import Draft
 from stackd.engine.model import NodeState, Task
 from stackd.engine.orchestrate.slots import is_live
 from stackd.engine.rollout import config_of
-from stackd.engine.schedule.nodes import NodeInfo
 from stackd.engine.schedule.placement import Group, Placements, place
+from stackd.engine.schedule.spread import Nodes
 from stackd.engine.tasks import task_name
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
 from stackd.spec.stack import UpdateOrder
 
 
-def give_way(draft: Draft, group: Group, nodes: Sequence[NodeInfo], placements: Placements) -> None:
+def give_way(draft: Draft, group: Group, nodes: Nodes, placements: Placements) -> None:
     """Place what has found no node where it can take the place of the task that it replaces; `placements` tells the rest."""
     if placements.assigned or _something_frees_room(draft, group, nodes):
         return
@@ -41,9 +40,9 @@ def give_way(draft: Draft, group: Group, nodes: Sequence[NodeInfo], placements: 
     placements.given |= second.given
 
 
-def _something_frees_room(view: View, group: Group, nodes: Sequence[NodeInfo]) -> bool:
+def _something_frees_room(view: View, group: Group, nodes: Nodes) -> bool:
     """Whether a task is stopping, or one of the service has a place already and will have another one stopped."""
-    if any(info.stopping and info.status.state is NodeState.READY for info in nodes):
+    if any(info.stopping and info.status.state is NodeState.READY for info in nodes.all()):
         return True
     flux = view.tasks_in_flux(group.service.id)
     return any(task.node_id and is_live(task) and _runs_beside(view, group, task) for task in flux)

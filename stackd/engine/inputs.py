@@ -8,17 +8,24 @@ from __future__ import annotations
 
 from stackd.base.ids import BlobDigest, NodeId, RevisionId, ServiceId, SpecDigest
 from stackd.base.records import Pairs, Record
+from stackd.base.time import Duration
 from stackd.engine.model import (
+    Authority,
     Availability,
     Blob,
+    ManagerStatus,
     Node,
+    NodeCertificate,
     NodeDescription,
     NodeState,
     Owner,
     Principal,
+    Role,
+    RootRotation,
     Source,
     SpecRow,
     TaskStatus,
+    UserRole,
 )
 from stackd.spec.stack import External, ExternalKind, NetworkSpec, ServiceSettings
 
@@ -131,6 +138,8 @@ class UpdateCluster(Record):
     principal: Principal
     history_limit: int | None = None
     rebalance_tasks: int | None = None
+    certificate_life_ns: Duration | None = None
+    sealed_unlock_key: bytes | None = None
 
 
 class CreateNetwork(Record):
@@ -180,6 +189,7 @@ class RegisterNode(Record):
     description: NodeDescription
     address: str = ""
     node: Node | None = None
+    certificate: NodeCertificate | None = None
 
 
 class ReportNode(Record):
@@ -205,6 +215,82 @@ class RemoveNode(Record):
     force: bool = False
 
 
+class AdmitNode(Record):
+    """A node has shown a join token. One that is known already stays as it is: it hadn't heard the answer."""
+
+    node: Node
+    hostname: str = ""
+
+
+class UpdateNode(Record):
+    """Change what people say of a node; None leaves a setting as it is. `labels` are added or replaced."""
+
+    id: NodeId
+    principal: Principal
+    availability: Availability | None = None
+    role: Role | None = None
+    labels: Pairs = ()
+    labels_removed: tuple[str, ...] = ()
+
+
+class LeaveCluster(Record):
+    """A node goes for good: its tasks move, and it is forgotten as soon as it is no manager any more."""
+
+    id: NodeId
+    principal: Principal
+
+
+class ReportManagers(Record):
+    """The members of consensus as the leader sees them; nodes that aren't named are none."""
+
+    managers: tuple[tuple[NodeId, ManagerStatus], ...]
+
+
+class FoundAuthority(Record):
+    """Give the cluster its certificate authority, if it has none."""
+
+    authority: Authority
+    principal: Principal
+
+
+class RotateToken(Record):
+    """Replace the secret of a role's join token: `sealed_secrets` holds those of both roles. `version` is that of the authority
+    that was seen (so also below)."""
+
+    role: Role
+    sealed_secrets: bytes
+    version: int
+    principal: Principal
+
+
+class RotateRoot(Record):
+    """Begin to replace the root, or replace it by another one than was begun with."""
+
+    rotation: RootRotation
+    version: int
+    principal: Principal
+
+
+class FinishRootRotation(Record):
+    """Trust only the new root from now on. Refused as long as a node uses a certificate of another one."""
+
+    sealed_secrets: bytes
+    version: int
+
+
+class PutUser(Record):
+    """Let a person call from afar, or give one another role."""
+
+    name: str
+    role: UserRole
+    principal: Principal
+
+
+class RemoveUser(Record):
+    name: str
+    principal: Principal
+
+
 class ReportTasks(Record):
     """Statuses from one node. Reports of tasks that are not assigned to that node are ignored."""
 
@@ -213,10 +299,12 @@ class ReportTasks(Record):
 
 
 class Wake(Record):
-    """Look at these services again: at everything, or only at what waits for a deadline (a timer)."""
+    """Look at these services again: at everything, or only at what waits for a deadline (a timer). Those that are `unfilled`
+    only lack tasks that there was no room for."""
 
     services: tuple[ServiceId, ...]
     whole: bool = True
+    unfilled: tuple[ServiceId, ...] = ()
 
 
 class FullPass(Record):
@@ -244,6 +332,16 @@ Input = (
     | ReportNode
     | SetAvailability
     | RemoveNode
+    | AdmitNode
+    | UpdateNode
+    | LeaveCluster
+    | ReportManagers
+    | FoundAuthority
+    | RotateToken
+    | RotateRoot
+    | FinishRootRotation
+    | PutUser
+    | RemoveUser
     | ReportTasks
     | Wake
     | FullPass

@@ -4,6 +4,9 @@ A ledger is derived: it is never stored, and a restored state has the same one. 
 so a task is always credited with exactly what it was charged. Tasks count from being assigned until they have really
 stopped, whatever is desired of them (semantics 13).
 
+It keeps the nodes in the order in which they come up for a task: `by_load` has exactly the open nodes (`filters.is_open`),
+each under the number of its tasks that should run.
+
 It also knows which addresses are in use. There is no list of free ones to get out of step: an address is free if no record
 of a task or an endpoint names it, and so none can leak.
 """
@@ -11,7 +14,7 @@ of a task or an endpoint names it, and so none can leak.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,8 +25,9 @@ from stackd.engine.failures import Failures
 from stackd.engine.model import SpecRow, Task, TaskStatus
 from stackd.engine.schedule.nodes import Listener, listeners
 from stackd.engine.schedule.resources import NOTHING, minus, plus
-from stackd.engine.tables import Index, Rows, Table
+from stackd.engine.tables import Counts, Ordered, Rows, Table
 from stackd.engine.taskstate import TaskState
+from stackd.engine.underway import Underway
 from stackd.spec.stack import Resources
 
 
@@ -90,22 +94,25 @@ def charge_of(task: Task | None, status: TaskStatus | None, specs: Rows[SpecRow]
 
 
 class Ledger:
-    """The usage of every node, the charge of every task in it, the `addresses` in use, and the `failures` on record."""
+    """The usage of every node, the charge of every task in it, the open nodes `by_load`, the `addresses` in use, the
+    `failures` on record, and the tasks that are `underway`."""
 
     def __init__(self) -> None:
         self.addresses = Addresses()
         self.failures = Failures()
+        self.underway = Underway()
         self._charges: Table[Charge] = Table()
         self._usage: Table[Usage] = Table()
-        self._members: Table[int] = Table()
-        self._member_nodes: Index = Index()
+        self._members = Counts()
+        self.by_load = Ordered()
 
     def fork(self) -> Ledger:
         other = Ledger()
         other.addresses = self.addresses.fork()
         other.failures = self.failures.fork()
+        other.underway = self.underway.fork()
+        other.by_load = self.by_load.fork()
         other._members = self._members.fork()
-        other._member_nodes = self._member_nodes.fork()
         other._charges = self._charges.fork()
         other._usage = self._usage.fork()
         return other
@@ -115,11 +122,11 @@ class Ledger:
 
     def members(self, service_id: ServiceId, node_id: NodeId) -> int:
         """How many tasks of the service should run on the node."""
-        return self._members.get(f"{service_id} {node_id}") or 0
+        return self._members.of(service_id).get(node_id, 0)
 
-    def nodes_of(self, service_id: ServiceId) -> Iterable[str]:
-        """The nodes on which tasks of the service should run."""
-        return self._member_nodes.keys(service_id)
+    def members_of(self, service_id: ServiceId) -> Mapping[str, int]:
+        """How many tasks of the service should run on each node that has any."""
+        return self._members.of(service_id)
 
     def charge(self, task_id: TaskId) -> Charge | None:
         """What is charged for the task."""
@@ -131,22 +138,28 @@ class Ledger:
         if before == charge:
             return
         if before is not None:
-            self._usage.put(before.node_id, self.usage(before.node_id).minus(before))
+            self._use(before.node_id, self.usage(before.node_id).minus(before))
             self._charges.pop(task_id)
             self._count_member(before, -1)
         if charge is not None:
-            self._usage.put(charge.node_id, self.usage(charge.node_id).plus(charge))
+            self._use(charge.node_id, self.usage(charge.node_id).plus(charge))
             self._charges.put(task_id, charge)
             self._count_member(charge, 1)
 
-    def _count_member(self, charge: Charge, by: int) -> None:
-        if not charge.live:
-            return
-        key = f"{charge.service_id} {charge.node_id}"
-        count = (self._members.get(key) or 0) + by
-        if count:
-            self._members.put(key, count)
-            self._member_nodes.move(charge.node_id, (), (charge.service_id,))
+    def list_node(self, node_id: NodeId, *, is_open: bool) -> None:
+        """Let the node come up for tasks, or not."""
+        load = self.usage(node_id).live
+        if is_open:
+            self.by_load.add(load, node_id)
         else:
-            self._members.pop(key)
-            self._member_nodes.move(charge.node_id, (charge.service_id,), ())
+            self.by_load.discard(load, node_id)
+
+    def _use(self, node_id: NodeId, usage: Usage) -> None:
+        before = self.usage(node_id).live
+        self._usage.put(node_id, usage)
+        if usage.live != before and self.by_load.discard(before, node_id):
+            self.by_load.add(usage.live, node_id)
+
+    def _count_member(self, charge: Charge, by: int) -> None:
+        if charge.live:
+            self._members.add(charge.service_id, charge.node_id, by)

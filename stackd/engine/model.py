@@ -12,7 +12,7 @@ import enum
 
 from stackd.base.ids import BlobDigest, NetworkId, NodeId, RevisionId, ServiceId, SpecDigest, TaskId
 from stackd.base.records import Pairs, Record
-from stackd.base.time import SECOND, Duration, Instant
+from stackd.base.time import DAY, SECOND, Duration, Instant
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import GenericResource, NetworkSpec, Pool, Port, Resources, ServiceSettings, TaskSpec, UpdateOrder
 
@@ -43,7 +43,8 @@ class Cluster(Record, tag="cluster"):
 
     Networks that don't say which addresses they want get subnets of /`subnet_bits` out of `address_pools`.
     `rebalance_tasks` tasks at a time are moved to a node that has joined or come back; 0 leaves everything where it is.
-    `lease_ns` after it last heard from a manager a node has begun to stop the tasks that are to be fenced."""
+    `lease_ns` after it last heard from a manager a node has begun to stop the tasks that are to be fenced.
+    `sealed_unlock_key` is what managers need to start, sealed with the cluster's key; b"" if they start without."""
 
     id: str
     created_at: Instant
@@ -54,6 +55,7 @@ class Cluster(Record, tag="cluster"):
     subnet_bits: int = 20
     rebalance_tasks: int = 0
     lease_ns: Duration = Duration(15 * SECOND)
+    sealed_unlock_key: bytes = b""
 
 
 class Role(enum.StrEnum):
@@ -68,7 +70,7 @@ class Availability(enum.StrEnum):
 
 
 class Node(Record, tag="node"):
-    """What people say of a node."""
+    """What people say of a node. `leaving`: it has asked to go, and is forgotten once it is no manager any more."""
 
     id: NodeId
     created_at: Instant
@@ -76,6 +78,7 @@ class Node(Record, tag="node"):
     role: Role = Role.WORKER
     availability: Availability = Availability.ACTIVE
     labels: Pairs = ()
+    leaving: bool = False
 
     @property
     def key(self) -> str:
@@ -103,8 +106,27 @@ class NodeDescription(Record):
     features: tuple[str, ...] = ()
 
 
+class NodeCertificate(Record):
+    """The certificate that a node uses: the role it gives, the key that signed it (see `Authority`), and when it ends."""
+
+    role: Role
+    issuer: str
+    until: Instant
+
+
+class ManagerStatus(Record):
+    """A manager as a member of consensus: where nodes reach it, "" for one that serves no others; whether it has a vote, and
+    whether the leader reaches it."""
+
+    address: str = ""
+    voter: bool = True
+    reachable: bool = True
+    leader: bool = False
+
+
 class NodeStatus(Record, tag="node-status"):
-    """What is known of a node now."""
+    """What is known of a node now. `certificate` is None for a node that has none, `manager` for one that is no member of
+    consensus: what it is follows what `Node` says that it shall be."""
 
     id: NodeId
     state: NodeState
@@ -112,6 +134,8 @@ class NodeStatus(Record, tag="node-status"):
     message: str = ""
     address: str = ""
     description: NodeDescription = NodeDescription(hostname="")
+    certificate: NodeCertificate | None = None
+    manager: ManagerStatus | None = None
 
     @property
     def key(self) -> str:
@@ -514,6 +538,63 @@ class Secret(Record, tag="secret"):
         return self.name
 
 
+class RootRotation(Record):
+    """The root that takes the place of the present one. `crossed_pem` is the new one as signed by the old."""
+
+    root_pem: bytes
+    sealed_key: bytes
+    crossed_pem: bytes
+    issuer: str
+    started_at: Instant
+
+
+class Authority(Record, tag="authority"):
+    """The cluster's certificate authority; the table holds one, under the key "default".
+
+    What is secret is sealed with the cluster's key: the root's key (b"" if the cluster doesn't have it and so can't sign), and
+    the secrets of the join tokens. `issuer` names the root's key as certificates do. `cluster` is what they call the cluster.
+    During a `rotation` both roots are trusted and the new one signs."""
+
+    cluster: str
+    root_pem: bytes
+    issuer: str
+    sealed_key: bytes
+    sealed_secrets: bytes
+    created_at: Instant
+    certificate_life_ns: Duration = Duration(90 * DAY)
+    rotation: RootRotation | None = None
+    version: int = 0
+    key: str = "default"
+
+    def __repr__(self) -> str:
+        return f"Authority(cluster={self.cluster!r}, issuer={self.issuer!r}, rotating={self.rotation is not None})"
+
+
+class UserRole(enum.StrEnum):
+    """What a person may do from afar; each may also do what those before it may."""
+
+    VIEWER = "viewer"
+    DEPLOYER = "deployer"
+    ADMIN = "admin"
+
+    def allows(self, needed: UserRole) -> bool:
+        order = tuple(UserRole)
+        return order.index(self) >= order.index(needed)
+
+
+class User(Record, tag="user"):
+    """A person who has a certificate. Without this record, or beyond its role, the certificate is worth nothing."""
+
+    name: str
+    role: UserRole
+    created_at: Instant
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
 Row = (
     Cluster
     | Node
@@ -534,5 +615,7 @@ Row = (
     | Endpoint
     | Config
     | Secret
+    | Authority
+    | User
 )
 """Any stored record."""

@@ -88,9 +88,9 @@ def _is_in_transition(view: View, wanted: Wanted, slot: Slot) -> bool:
     it has been started: else nobody waits for it."""
     for task in slot.live:
         state = view.status_of(task.id).state
-        if task.replaces and not slot.is_held(task) and state < TaskState.RUNNING:
-            if state >= TaskState.STARTING or wanted.is_clean(task):
-                return True
+        let_go = task.replaces and not slot.is_held(task) and state < TaskState.RUNNING
+        if let_go and (state >= TaskState.STARTING or wanted.is_clean(task)):
+            return True
     return False
 
 

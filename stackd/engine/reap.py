@@ -6,15 +6,17 @@ The newest record of a slot always stays, so that a slot whose last task failed 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from stackd.base.ids import BlobDigest, SpecDigest
-from stackd.base.time import MINUTE, Duration
-from stackd.engine.dirty import Scope
+from stackd.base.time import MINUTE, Duration, Instant, after
+from stackd.engine.dirty import CONTENT, DEADLINE, Scope
 from stackd.engine.draft import Draft
 from stackd.engine.model import Blob, Cluster, Rollout, Service, SpecRow, Task, TaskStatus
 from stackd.engine.orchestrate.fence import fence_end
-from stackd.engine.orchestrate.slots import is_live, slots_of
+from stackd.engine.orchestrate.slots import Slot, is_live, slots_of
 from stackd.engine.tasks import remove_task
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View
@@ -23,12 +25,12 @@ DEFAULT_HISTORY = 5
 """Records per slot, the live one included, while there is no cluster record yet."""
 
 STAGED_FOR = Duration(10 * MINUTE)
-"""How long content that nothing names yet is kept for the deployment it was staged for."""
+"""How long content that nothing names yet is kept for the deployment it was staged for. Then somebody looks whether it came."""
 
 
 def remove_all(draft: Draft, service: Service, scope: Scope) -> None:
     """Let all tasks of a removed service go. They have been told when one of them reports."""
-    if scope:
+    if scope is not None:
         return
     for task in draft.budgeted(service.id, draft.tasks_of_service(service.id)):
         remove_task(draft, task, "the service is removed")
@@ -36,16 +38,17 @@ def remove_all(draft: Draft, service: Service, scope: Scope) -> None:
 
 def reap(draft: Draft, service: Service, scope: Scope) -> None:
     """Delete the task records of the service that are of no more use; and the service, once it is removed and has none."""
-    if service.removing and not scope:
+    if scope is not None and DEADLINE in scope and _keeps_for_fence(draft, service):
         scope = None
-    for task in draft.budgeted(service.id, [task for slot in slots_of(draft, service, scope).values() for task in slot.tasks]):
+    slots = slots_of(draft, service, scope).values()
+    for task in draft.budgeted(service.id, [task for slot in slots for task in slot.tasks]):
         _end_unplaced(draft, task)
         if task.desired is TaskState.REMOVE and _may_go(draft, task):
             _delete_task(draft, task)
         elif task.desired is TaskState.REMOVE:
             draft.wake(fence_end(draft, task), service.id)
     if not service.removing:
-        _trim_history(draft, service, scope)
+        _trim_history(draft, service, slots)
     elif not draft.has_tasks(service.id):
         draft.delete(Rollout, service.id)
         draft.delete(Service, service.id)
@@ -63,6 +66,14 @@ def _end_unplaced(draft: Draft, task: Task) -> None:
         )
 
 
+def _keeps_for_fence(view: View, service: Service) -> bool:
+    """Whether records of removed tasks may wait for a fence to end: their slots are not in flux."""
+    if service.removing:
+        return True
+    row = view.specs.get(service.spec)
+    return row is not None and row.spec.fence
+
+
 def _may_go(view: View, task: Task) -> bool:
     """Whether nothing is to be known of the task any more: it will never run (again), and nobody waits until it has certainly
     stopped."""
@@ -75,11 +86,14 @@ def _delete_task(draft: Draft, task: Task) -> None:
     draft.delete(TaskStatus, task.id)
 
 
-def _trim_history(draft: Draft, service: Service, scope: Scope) -> None:
+def _trim_history(draft: Draft, service: Service, slots: Iterable[Slot]) -> None:
     limit = _history_limit(draft, service)
-    for slot in slots_of(draft, service, scope).values():
-        surplus = len(slot.tasks) - limit
-        for task in slot.tasks[:-1]:
+    for slot in slots:
+        if len(slot.tasks) <= limit:
+            continue
+        tasks = [task for task in slot.tasks if task.id in draft.tasks]
+        surplus = len(tasks) - limit
+        for task in tasks[:-1]:
             if surplus > 0 and not is_live(task) and _may_go(draft, task):
                 _delete_task(draft, task)
                 surplus -= 1
@@ -105,11 +119,27 @@ def collect_content(draft: Draft) -> None:
     blobs: set[BlobDigest] = {row.digest for row in draft.configs.values()}
     blobs.update(row.digest for row in draft.secrets.values())
     young = draft.now - STAGED_FOR
+    spared: list[Instant] = []
     for row in list(draft.specs.values()):
-        if row.digest in specs or row.staged_at > young:
+        named = row.digest in specs
+        if named or row.staged_at > young:
             blobs.update(ref.digest for ref in (*row.spec.container.configs, *row.spec.container.secrets))
-        elif not draft.full:
+            spared += () if named else (row.staged_at,)
+        elif _has_room(draft):
             draft.delete(SpecRow, row.digest)
     for blob in list(draft.blobs.values()):
-        if blob.digest not in blobs and blob.staged_at <= young and not draft.full:
+        if blob.digest in blobs:
+            continue
+        if blob.staged_at > young:
+            spared.append(blob.staged_at)
+        elif _has_room(draft):
             draft.delete(Blob, blob.digest)
+    if spared:
+        draft.wake(after(min(spared), STAGED_FOR), CONTENT)
+
+
+def _has_room(draft: Draft) -> bool:
+    """Whether the entry has room for more; if not, the rest is for the next one."""
+    if draft.full:
+        draft.more[CONTENT] = None
+    return not draft.full

@@ -83,7 +83,8 @@ class _Move:
         self.begun = False
 
     def begin(self) -> None:
-        nodes = self._accounts.count_for(self._service, self._service.spec)
+        self._accounts.count_for(self._service, self._service.spec)
+        nodes = self._accounts.all()
         counts = Counter({info.id: info.tasks_of_service for info in nodes})
         counts.subtract(self._leaving())
         target = min((counts[info.id] for info in nodes if self._takes(info)), default=None)

@@ -14,6 +14,7 @@ from stackd.engine.dirty import Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.explain import FAILED, service_health
 from stackd.engine.model import Revision, RevisionState, RolloutState, Service
+from stackd.engine.underway import underway_of
 from stackd.engine.view import View
 
 REVISIONS_KEPT = 100
@@ -59,10 +60,20 @@ def follow_revisions(draft: Draft, dirty: Dirty) -> None:
             continue
         outcome = _outcome(draft, revision, touched, dirty)
         if outcome is not None and outcome[0] is RevisionState.CONVERGED:
-            outcome = _outcome(draft, revision, revision.services, Dirty())
+            outcome = None if _is_underway(draft, revision) else _outcome(draft, revision, revision.services, Dirty())
         if outcome is not None:
             _finish(draft, revision, *outcome)
             dirty.garbage = True
+
+
+def _is_underway(draft: Draft, revision: Revision) -> bool:
+    """Whether any task of the revision's services is still to run, so that nobody has to look at all of them."""
+    counts = draft.ledger.underway
+    changes = counts.difference(
+        (key, underway_of(draft.tasks.get(key), draft.statuses.get(key))) for key in draft.changed_tasks()
+    )
+    left = (service for key in revision.services if (service := draft.services.get(key)) is not None and not service.removing)
+    return any(counts.count(service.id) + changes[service.id] > 0 for service in left)
 
 
 def _outcome(view: View, revision: Revision, services: Iterable[ServiceId], dirty: Dirty) -> tuple[RevisionState, str] | None:

@@ -23,9 +23,9 @@ from stackd.engine import evict, reap, restart, update
 from stackd.engine.admit import admit
 from stackd.engine.allocate.allocate import allocate, give_back
 from stackd.engine.assign import assign
-from stackd.engine.dirty import Dirty, Scope, SlotKey, key_of
+from stackd.engine.dirty import CONTENT, Dirty, Scope, key_of
 from stackd.engine.draft import Draft
-from stackd.engine.inputs import FullPass, Input, Reply
+from stackd.engine.inputs import FullPass, Input, Reply, Wake
 from stackd.engine.model import Service
 from stackd.engine.objects import collect_objects
 from stackd.engine.orchestrate import global_service, jobs, replicated
@@ -47,12 +47,12 @@ FAULT = "engine.fault"
 @dataclass(frozen=True, slots=True)
 class Decision:
     """`transaction` is None if nothing changes. One reply per input, in their order. `wakeups`: look at the service again
-    then. `more`: services the entry had no room for; hand them in again with a `Wake`. `reasons` says why, by record key."""
+    then. `rest`: what the entry had no room for; hand it in next. `reasons` says why, by record key."""
 
     transaction: Transaction | None
     replies: tuple[Reply, ...]
     wakeups: tuple[tuple[Instant, ServiceId], ...] = ()
-    more: tuple[ServiceId, ...] = ()
+    rest: Wake | None = None
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -62,7 +62,7 @@ def step(view: View, inputs: Sequence[Input], now: Instant, entropy: Entropy) ->
     dirty = Dirty()
     replies = tuple(admit(draft, dirty, one) for one in inputs)
     if dirty.room:
-        dirty.mark_due(task.service_id for task in draft.waiting_tasks())
+        dirty.mark_waiting(task.service_id for task in draft.waiting_tasks())
     if any(isinstance(one, FullPass) for one in inputs):
         _thaw(draft)
     guard = _Guard(view, draft)
@@ -77,11 +77,11 @@ def step(view: View, inputs: Sequence[Input], now: Instant, entropy: Entropy) ->
     contain("rebalance", partial(rebalance, draft, dirty, guard))
     contain("allocate", partial(allocate, draft, dirty, guard))
     contain("assign", partial(assign, draft, dirty, guard))
-    changed = _changed_slots(draft)
+    _mark_changed(draft, dirty)
     for service_id in services:
-        guard(service_id, partial(_conclude, draft, dirty, service_id, changed.get(service_id, set())))
+        guard(service_id, partial(_conclude, draft, dirty, service_id))
     contain("revisions", partial(follow_revisions, draft, dirty))
-    if dirty.garbage:
+    if dirty.garbage or CONTENT in dirty.services:
         contain("objects", partial(collect_objects, draft))
         contain("content", partial(reap.collect_content, draft))
     contain("networks", partial(give_back, draft))
@@ -89,9 +89,15 @@ def step(view: View, inputs: Sequence[Input], now: Instant, entropy: Entropy) ->
         transaction=draft.transaction(),
         replies=replies,
         wakeups=tuple((at, service_id) for service_id, at in draft.wakeups.items()),
-        more=tuple(draft.more),
+        rest=_rest_of(draft),
         reasons=draft.reasons,
     )
+
+
+def _rest_of(draft: Draft) -> Wake | None:
+    if not draft.more and not draft.unfilled:
+        return None
+    return Wake(services=tuple(draft.more), unfilled=tuple(draft.unfilled))
 
 
 def _reconcile(draft: Draft, service_id: ServiceId, scope: Scope) -> None:
@@ -131,22 +137,19 @@ def _orchestrate(draft: Draft, service: Service, scope: Scope) -> None:
             assert_never(other)
 
 
-def _changed_slots(draft: Draft) -> dict[ServiceId, set[SlotKey]]:
-    """The slots in which this decision has changed something."""
-    changed: dict[ServiceId, set[SlotKey]] = {}
+def _mark_changed(draft: Draft, dirty: Dirty) -> None:
+    """What this decision has changed is concluded as well."""
     for key in draft.changed_tasks():
-        if (task := draft.tasks.get(key)) is not None:
-            changed.setdefault(task.service_id, set()).add(key_of(task))
-    return changed
+        if (task := draft.tasks.get(key)) is not None and task.service_id in dirty.services:
+            dirty.mark_slot(task.service_id, key_of(task))
 
 
-def _conclude(draft: Draft, dirty: Dirty, service_id: ServiceId, changed: set[SlotKey]) -> None:
+def _conclude(draft: Draft, dirty: Dirty, service_id: ServiceId) -> None:
     service = draft.services.get(service_id)
     if service is None:
         return
     update.describe(draft, service)
-    scope = dirty.services[service_id]
-    reap.reap(draft, service, scope if scope is None else scope | changed)
+    reap.reap(draft, service, dirty.services[service_id])
     dirty.garbage = dirty.garbage or service_id not in draft.services
 
 

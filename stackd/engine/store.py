@@ -13,14 +13,17 @@ from typing import Any
 import msgspec
 
 from stackd.base.errors import StackdError
+from stackd.base.ids import NodeId
 from stackd.base.records import Record, decoder, encode
 from stackd.base.time import Instant
 from stackd.engine.allocate.addresses import attachments_held, endpoint_holder
 from stackd.engine.entry import pack, unpack
 from stackd.engine.failures import failure_of
 from stackd.engine.ledger import Ledger, charge_of
-from stackd.engine.model import Endpoint, Event, Row, Task, TaskStatus
+from stackd.engine.model import Endpoint, Event, Node, NodeStatus, Row, Task, TaskStatus
+from stackd.engine.schedule.filters import is_open
 from stackd.engine.tables import Index, Table
+from stackd.engine.underway import underway_of
 from stackd.engine.view import TABLE_OF, View, buckets_of
 
 __all__ = ["Changes", "Frozen", "Store", "Transaction", "View", "encode_transaction"]
@@ -103,6 +106,8 @@ class _Tables(View):
             self._charge(row.key)
         elif isinstance(row, Endpoint):
             self.ledger.addresses.settle(endpoint_holder(row.key), row.virtual)
+        elif isinstance(row, Node | NodeStatus):
+            self._list(row.id)
         elif isinstance(row, Event):
             self.event_seq = max(self.event_seq, row.seq)
 
@@ -112,14 +117,20 @@ class _Tables(View):
             self._reindex(key, self.table(name).pop(key), None)
             if name in _CHARGED:
                 self._charge(key)
+            elif name in _LISTED:
+                self._list(NodeId(key))
             elif name == _ENDPOINTS:
                 self.ledger.addresses.settle(endpoint_holder(key), ())
+
+    def _list(self, node_id: NodeId) -> None:
+        self.ledger.list_node(node_id, is_open=is_open(self.nodes.get(node_id), self.node_statuses.get(node_id)))
 
     def _charge(self, task_id: str) -> None:
         task, status = self.tasks.get(task_id), self.statuses.get(task_id)
         self.ledger.settle(task_id, charge_of(task, status, self.specs))
         self.ledger.addresses.settle(task_id, attachments_held(task, status))
         self.ledger.failures.settle(task_id, failure_of(task, status))
+        self.ledger.underway.settle(task_id, underway_of(task, status))
 
     def _reindex(self, key: str, before: Row | None, after: Row | None) -> None:
         source = buckets_of(before) if before is not None else ()
@@ -130,6 +141,7 @@ class _Tables(View):
 
 _NAMES = frozenset(TABLE_OF.values())
 _CHARGED = frozenset({TABLE_OF[Task], TABLE_OF[TaskStatus]})
+_LISTED = frozenset({TABLE_OF[Node], TABLE_OF[NodeStatus]})
 _ENDPOINTS = TABLE_OF[Endpoint]
 
 

@@ -13,6 +13,7 @@ from stackd.base.ids import NodeId, ServiceId, TaskId
 from stackd.base.time import Instant
 from stackd.engine.ledger import Ledger
 from stackd.engine.model import (
+    Authority,
     Blob,
     Cluster,
     Config,
@@ -35,6 +36,7 @@ from stackd.engine.model import (
     Stack,
     Task,
     TaskStatus,
+    User,
 )
 from stackd.engine.tables import Rows
 from stackd.engine.taskstate import TaskState
@@ -59,6 +61,8 @@ TABLE_OF: dict[type[Row], str] = {
     Endpoint: "endpoints",
     Config: "configs",
     Secret: "secrets",
+    Authority: "authorities",
+    User: "users",
 }
 """The table of each kind of record: its attribute of `View`, and its name in the deletes of a transaction."""
 
@@ -77,15 +81,15 @@ def buckets_of(row: Row) -> tuple[str, ...]:
             block = slot_block(row.service_id, row.slot, row.node_id)
             places = (f"service:{row.service_id}", f"node:{row.node_id}", block)
             if row.replaces or row.gate is not None:
-                return (*places, "succeeding", f"flux:{row.service_id}")
+                return (*places, "succeeding", f"succeeding:{row.node_id}", f"flux:{row.service_id}")
             return (*places, f"flux:{row.service_id}") if row.desired is TaskState.READY else places
         case TaskStatus():
             if row.state >= TaskState.ASSIGNED:
                 return ()
             return ("waiting", "addressless") if row.reason.startswith(ADDRESSLESS) else ("waiting",)
         case Service():
-            stack = f"stack:{row.stack}"
-            return (stack,) if row.removing else (stack, f"name:{row.name}")
+            depends = (f"dependents:{row.stack}_{one.service}" for one in row.settings.depends_on)
+            return (f"stack:{row.stack}", *depends, *(() if row.removing else (f"name:{row.name}",)))
         case Revision():
             return (f"revision:{row.state}",)
         case NodeStatus():
@@ -137,6 +141,8 @@ class View:
     endpoints: Rows[Endpoint]
     configs: Rows[Config]
     secrets: Rows[Secret]
+    authorities: Rows[Authority]
+    users: Rows[User]
     index: int
     version: int
     now: Instant
@@ -148,6 +154,11 @@ class View:
     def cluster(self) -> Cluster | None:
         """The cluster's own settings; None until the first leader has made its first full pass."""
         return self.clusters.get("default")
+
+    @property
+    def authority(self) -> Authority | None:
+        """The cluster's certificate authority; None as long as it has no other nodes."""
+        return self.authorities.get("default")
 
     def tasks_of_service(self, service: ServiceId) -> list[Task]:
         """All tasks of a service that are still on record, whatever their state; in no particular order."""
@@ -183,6 +194,10 @@ class View:
         """The tasks that take the place of another one, or wait for it."""
         return self._tasks("succeeding")
 
+    def succeeding_on(self, node: NodeId) -> list[Task]:
+        """Those of them that are on the node."""
+        return self._tasks(f"succeeding:{node}")
+
     def addressless_tasks(self) -> list[Task]:
         """The tasks that wait for an address, with a reason."""
         return self._tasks("addressless")
@@ -212,6 +227,11 @@ class View:
     def services_of_stack(self, stack: str) -> list[Service]:
         """The services of a stack, also those being removed."""
         return [row for key in self._buckets.keys(f"stack:{stack}") if (row := self.services.get(key))]
+
+    def dependents_of(self, service: Service) -> list[Service]:
+        """The services of its stack that depend on the service, also those being removed."""
+        rows = (self.services.get(key) for key in self._buckets.keys(f"dependents:{service.name}"))
+        return [row for row in rows if row is not None and row.stack == service.stack]
 
     def service_named(self, name: str) -> Service | None:
         """The service with this scoped name (`shop_web`); one that is being removed has lost its name."""

@@ -140,17 +140,7 @@ class Git:
 
     async def _run(self, *arguments: str, mirror: bool = True) -> bytes:
         """The output of a git command; raises StackdError `source.git.*`."""
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command(*arguments, mirror=mirror),
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except FileNotFoundError as exc:
-            raise StackdError("source.git.missing", "there is no git on this host", hint="install git") from exc
+        process = await self._start(self._command(*arguments, mirror=mirror))
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 output, complaints = await asyncio.gather(_all_of(process.stdout), _all_of(process.stderr))
@@ -163,6 +153,27 @@ class Git:
         if status != 0:
             raise _failure(arguments[0], status, complaints)
         return output
+
+    async def _start(self, command: list[str]) -> asyncio.subprocess.Process:
+        """A running git in a session of its own, so that its children end with it. A cancellation waits until it has started:
+        asyncio would kill git alone, and then wait for whoever still holds its pipes."""
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        )
+        try:
+            return await asyncio.shield(starting)
+        except FileNotFoundError as exc:
+            raise StackdError("source.git.missing", "there is no git on this host", hint="install git") from exc
+        except asyncio.CancelledError:
+            await _reap(await starting)
+            raise
 
     def _drop_locks(self) -> None:
         """A git that was killed leaves its locks behind, and nobody else has a right to one here."""
@@ -207,7 +218,8 @@ async def _all_of(stream: asyncio.StreamReader | None) -> bytes:
 async def _reap(process: asyncio.subprocess.Process) -> None:
     """End a command that has not ended by itself, with its process group (ssh, a remote helper)."""
     if process.returncode is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ended this moment
+            os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
 
 

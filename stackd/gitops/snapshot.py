@@ -17,6 +17,7 @@ from stackd.base.errors import Position, Problem, SpecErrors, StackdError
 from stackd.gitops.discovery import StackFile, find_stack_files
 from stackd.spec.files import Files
 from stackd.spec.load import LoadedStack, load_stack
+from stackd.spec.surroundings import Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ class StackReader:
         parsed = self._known.values()
         stacks = tuple(each.stack for each in parsed if each.stack is not None)
         problems = (*problems, *(problem for each in parsed for problem in each.problems), *_namesakes(stacks))
-        return Reading(stacks=stacks, problems=problems, digest=self._digest())
+        # Stacks that share a file find the same in it.
+        return Reading(stacks=stacks, problems=tuple(dict.fromkeys(problems)), digest=self._digest())
 
     def files_read(self) -> tuple[tuple[str, str], ...]:
         """Folder and path of every file that the last reading looked at, also of those that weren't there."""
@@ -98,7 +100,7 @@ class StackReader:
         recorder = _Recorder(files, self._key)
         try:
             text = recorder.text(posixpath.basename(file.path))
-            stack = load_stack(text, file=file.path, name=file.name, files=recorder, environment=self._environment)
+            stack = load_stack(text, Surroundings(file.path, file.name, recorder, self._environment))
         except SpecErrors as exc:
             return _Parsed(None, exc.problems, recorder.seen)
         except StackdError as exc:

@@ -226,12 +226,12 @@ class _Watch:
             self._observer.unschedule(known.watch)
 
     def _concerns_below(self, root: str) -> Callable[[str], bool]:
-        """Hidden folders are noise (a repository's own `.git` above all). Names such as `..data` aren't: atomic writers
-        of whole directories swap a link of that form."""
+        """What is in hidden folders is noise (a repository's own `.git` above all). Hidden files aren't: stacks read
+        `.env`. Nor are names such as `..data`: atomic writers of whole directories swap a link of that form."""
 
         def concerns(path: str) -> bool:
-            inner = os.path.relpath(path, root).split(os.sep)
-            hidden = any(part.startswith(".") and not part.startswith("..") and part != "." for part in inner)
+            folders = os.path.relpath(path, root).split(os.sep)[:-1]
+            hidden = any(part.startswith(".") and not part.startswith("..") for part in folders)
             return not hidden and not any(path == top or path.startswith(top + os.sep) for top in self._exclude)
 
         return concerns

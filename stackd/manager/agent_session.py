@@ -20,15 +20,16 @@ from stackd.api.dispatch import (
     LogChunk,
     LogRequest,
     Renewal,
+    Standing,
     TaskReports,
     Welcome,
 )
 from stackd.api.stream import Stream, StreamClosed
 from stackd.base.errors import StackdError, Unavailable
-from stackd.base.ids import NodeId, TaskId
+from stackd.base.ids import TaskId
 from stackd.base.time import Instant
 from stackd.engine.inputs import RegisterNode, ReportTasks
-from stackd.engine.model import NodeDescription, TaskStatus
+from stackd.engine.model import NodeCertificate, NodeDescription, TaskStatus
 from stackd.manager.assignments import NodeAssignments
 from stackd.manager.liveness import HEARTBEAT_FAILURE, Submit
 
@@ -54,19 +55,22 @@ class AgentSession:
 
     def __init__(
         self,
-        node_id: NodeId,
+        hello: Hello,
         stream: Stream[FromAgent, FromManager],
         assignments: NodeAssignments,
         submit: Submit,
         grace_seconds: float,
         address: str,
     ) -> None:
-        self.node_id = node_id
+        self.node_id = hello.node_id
         self._stream = stream
         self._assignments = assignments
         self._submit = submit
         self._grace_seconds = grace_seconds
         self._address = address
+        self._description = hello.description
+        self._standing = Standing()
+        self._told_standing = self._standing
         self._due = asyncio.Event()
         self._touched: set[TaskId] = set()
         self._requests: list[LogRequest] = []
@@ -83,6 +87,11 @@ class AgentSession:
         self._touched.add(task_id)
         self._due.set()
 
+    def stand(self, standing: Standing) -> None:
+        """This is how the node stands in the cluster now: tell the agent if that is news."""
+        self._standing = standing
+        self._due.set()
+
     def end(self, why: str) -> None:
         """Bring the session to its end; `run` raises soon."""
         self._why = why
@@ -91,6 +100,7 @@ class AgentSession:
     async def run(self, welcome: Welcome) -> NoReturn:
         """Welcome the agent and serve it. Ends with the StackdError that says why."""
         why: StackdError = StreamClosed()
+        self._standing = self._told_standing = welcome.standing
         try:
             await self._stream.send(welcome)
             for message in self._assignments.complete():
@@ -146,6 +156,9 @@ class AgentSession:
             if number := self._renewal:
                 self._renewal = 0
                 await self._stream.send(Renewal(number=number))
+            if self._standing != self._told_standing:
+                self._told_standing = self._standing
+                await self._stream.send(self._standing)
             requests, self._requests = self._requests, []
             for request in requests:
                 await self._stream.send(request)
@@ -158,10 +171,10 @@ class AgentSession:
             match message := await self._next():
                 case TaskReports():
                     self._take_in(message)
-                case Heartbeat(description=description, number=number):
+                case Heartbeat(description=description, number=number, certificate=certificate):
                     self._renew(number)
-                    if description is not None:
-                        await self._describe(description)
+                    if description is not None or certificate is not None:
+                        await self._describe(description or self._description, certificate)
                 case LogChunk():
                     self._pass_on(message)
                 case Hello():
@@ -176,8 +189,11 @@ class AgentSession:
         except TimeoutError:
             raise HeartbeatFailure from None
 
-    async def _describe(self, description: NodeDescription) -> None:
-        await self._submit(RegisterNode(id=self.node_id, description=description, address=self._address))
+    async def _describe(self, description: NodeDescription, certificate: NodeCertificate | None) -> None:
+        self._description = description
+        await self._submit(
+            RegisterNode(id=self.node_id, description=description, address=self._address, certificate=certificate)
+        )
 
     def _take_in(self, message: TaskReports) -> None:
         """Keep the newest status of each task that the agent was told of; others are none of its business."""

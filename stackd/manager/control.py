@@ -57,32 +57,31 @@ from stackd.api.views import (
     ServiceView,
     StatusView,
 )
-from stackd.base.errors import NotFound, Refused, StackdError
+from stackd.base.errors import NotFound, StackdError
 from stackd.base.ids import NodeId
 from stackd.base.records import encode
 from stackd.engine.inputs import (
-    Applied,
     DeployRevision,
     ForceUpdate,
     Input,
-    Rejected,
     RemoveService,
     RemoveStack,
-    Reply,
     RollbackService,
     ScaleService,
     SetSpec,
     StageContent,
     UpdateCluster,
 )
-from stackd.engine.model import Owner, Principal, Service, SpecRow, Task
+from stackd.engine.model import Event, Owner, Principal, PrincipalKind, Service, SpecRow, Task
 from stackd.engine.orchestrate.slots import has_completed, is_live
 from stackd.engine.store import View
 from stackd.manager import plan, present
 from stackd.manager.changes import changed_settings, changed_spec
 from stackd.manager.intake import Prepared, SecretKeeper, deploy, prepare
 from stackd.manager.logs import LogSource, merge_logs
+from stackd.manager.lookup import node_of
 from stackd.manager.objects import Objects
+from stackd.manager.reply import accepted
 from stackd.manager.writer import Writer
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import StackSpec
@@ -148,7 +147,8 @@ class Control:
         return self._writer.view
 
     async def version(self, request: Empty, caller: Caller) -> VersionResponse:
-        return VersionResponse(version=self._identity.version, data_dir=self._identity.data_dir, pid=self._identity.pid)
+        identity = self._identity
+        return VersionResponse(version=identity.version, data_dir=identity.data_dir, pid=identity.pid, node_id=identity.node_id)
 
     async def status(self, request: Empty, caller: Caller) -> StatusView:
         leader = present.node_name(self._view, self._identity.node_id)
@@ -160,7 +160,7 @@ class Control:
         owners = [Owner(file=file) for file in request.files]
         prepared, command = self._deployment(request.stacks, owners, caller.principal, adopt=request.adopt)
         command = msgspec.structs.replace(command, base_version=request.base_version)
-        reply = _accepted(await deploy(self._writer, prepared, command))
+        reply = accepted(await deploy(self._writer, prepared, command))
         names = [f"{stack.name}_{service.name}" for stack in request.stacks for service in stack.services]
         return ApplyResponse(revision=reply.revision, changed=reply.changed, services=tuple(names))
 
@@ -209,15 +209,14 @@ class Control:
     async def events(self, request: EventsRequest, caller: Caller) -> AsyncIterator[EventView]:
         """With `after` all that the ring has beyond it, else the last `limit`; then, if asked to follow, those to come."""
         index, after = self._writer.feed.index, self._view.event_seq
-        found = self._view.events_after(request.after)
-        wanted = [event for event in found if request.stack in ("", event.stack)]
+        wanted = [event for event in self._view.events_after(request.after) if _is_asked_for(event, request)]
         for event in wanted if request.after else wanted[-max(request.limit, 1) :]:
             yield present.event_view(event)
         while request.follow:
             index = await self._writer.feed.wait_past(index)
             found, after = self._view.events_after(after), self._view.event_seq
             for event in found:
-                if request.stack in ("", event.stack):
+                if _is_asked_for(event, request):
                     yield present.event_view(event)
 
     async def stacks(self, request: Empty, caller: Caller) -> Stacks:
@@ -266,6 +265,9 @@ class Control:
         """Tasks by service and slot, the newest of a slot first."""
         view = self._view
         found: list[Task] = [task for service in self._select(request) for task in view.tasks_of_service(service.id)]
+        if request.node:
+            node = node_of(view, request.node)
+            found = [task for task in found if task.node_id == node.id]
         if not request.history:
             found = [task for task in found if is_live(task) and not has_completed(self._view, task)]
         found.sort(key=lambda task: (task.created_at, task.version), reverse=True)
@@ -381,16 +383,16 @@ class Control:
 
     async def _carry_out(self, *inputs: Input) -> None:
         for reply in await self._writer.submit_all(inputs):
-            _accepted(reply)
+            accepted(reply)
 
     async def remove_service(self, request: NameRequest, caller: Caller) -> Empty:
         name = self._service(request.name).name
-        _accepted(await self._writer.submit(RemoveService(name=name, principal=caller.principal, override=request.override)))
+        accepted(await self._writer.submit(RemoveService(name=name, principal=caller.principal, override=request.override)))
         return Empty()
 
     async def remove_stack(self, request: NameRequest, caller: Caller) -> Empty:
         command = RemoveStack(name=request.name, principal=caller.principal, override=request.override)
-        _accepted(await self._writer.submit(command))
+        accepted(await self._writer.submit(command))
         return Empty()
 
     # Taking everything down.
@@ -420,11 +422,6 @@ class Control:
             await self._writer.feed.wait_past(index)
 
 
-def _accepted(reply: Reply) -> Applied:
-    """The reply of a command that was carried out; a rejected one becomes the error that the client sees."""
-    match reply:
-        case Applied():
-            return reply
-        case Rejected(code=code, message=message, hint=hint):
-            kind = NotFound if code.endswith(".unknown") else Refused
-            raise kind(code, message, hint=hint or None)
+def _is_asked_for(event: Event, request: EventsRequest) -> bool:
+    by_somebody = event.principal.kind is not PrincipalKind.SYSTEM
+    return request.stack in ("", event.stack) and (by_somebody or not request.audit)

@@ -20,12 +20,13 @@ from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import NodeId, TaskId
 from stackd.base.time import SECOND, Duration, Instant
 from stackd.engine.inputs import RegisterNode, Rejected
-from stackd.engine.model import Node, NodeState, NodeStatus, Task, TaskStatus
+from stackd.engine.model import Authority, Node, NodeState, NodeStatus, Task, TaskStatus
 from stackd.engine.store import Changes
 from stackd.engine.view import View
 from stackd.manager.agent_session import AgentSession, HeartbeatFailure
 from stackd.manager.assignments import NodeAssignments, OpenBlob
 from stackd.manager.liveness import Liveness, Submit
+from stackd.manager.standing import managers_of, standing_of
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Dispatcher:
         self._serving: set[asyncio.Event] = set()
         self._numbers = count(1)
         self._stopping: Goodbye | None = None
+        self._managers = managers_of(view)
 
     async def run(self) -> None:
         """Watch over nodes that are out of touch, until cancelled."""
@@ -70,12 +72,22 @@ class Dispatcher:
         self._liveness.expect(node_id for node_id in known if node_id not in self._sessions)
         await self._liveness.run()
 
-    async def serve(self, stream: Stream[FromAgent, FromManager], *, address: str = "", node: Node | None = None) -> None:
-        """Hold one session until it ends. `node` is what to create if the node is unknown and may join."""
+    async def serve(
+        self,
+        stream: Stream[FromAgent, FromManager],
+        *,
+        address: str = "",
+        node: Node | None = None,
+        peer: NodeId | None = None,
+    ) -> None:
+        """Hold one session until it ends. `node` is what to create if the node is unknown and may join; `peer` is who is at
+        the other end, where a certificate says so."""
         over = asyncio.Event()
         self._serving.add(over)
         try:
             hello = await self._hello(stream)
+            if peer is not None and hello.node_id != peer:
+                raise StackdError("manager.session.forged", f"node {peer} says that it is {hello.node_id}")
             await self._attend(hello, stream, address, node)
         except StackdError as error:
             log.info("session over: reason=%s", error.message)
@@ -105,6 +117,22 @@ class Dispatcher:
                 self._touch(node_id, TaskId(key))
             elif table == "nodes" and (session := self._sessions.get(NodeId(key))):
                 session.end("the node was removed from the cluster")
+        self._review(changes)
+
+    def _review(self, changes: Changes) -> None:
+        """Tell the nodes whose standing in the cluster has changed."""
+        rows = [row for row in changes.puts if isinstance(row, Authority | Node | NodeStatus)]
+        if any(isinstance(row, NodeStatus) for row in rows) or any(table == "node_statuses" for table, _ in changes.deletes):
+            former, self._managers = self._managers, managers_of(self._view)
+            everyone = former != self._managers
+        else:
+            everyone = False
+        if everyone or any(isinstance(row, Authority) for row in rows):
+            concerned = set(self._sessions)
+        else:
+            concerned = {row.id for row in rows if not isinstance(row, Authority)}
+        for node_id in concerned & self._sessions.keys():
+            self._sessions[node_id].stand(standing_of(self._view, node_id, self._managers))
 
     async def tail_logs(self, task: Task, *, follow: bool, tail: int, since: Instant) -> AsyncGenerator[LogChunk, None]:
         """Lines of a task's log from its node; the last chunk has `end`, and `error` if the stream broke. Raises
@@ -147,7 +175,7 @@ class Dispatcher:
         """The session of a node that has said who it is. It takes the place of an older one before anything else, so
         that whatever still becomes of that one is no verdict on the node."""
         assignments = NodeAssignments(self._view, hello.node_id, self._open_blob)
-        session = AgentSession(hello.node_id, stream, assignments, self._submit, self._grace_seconds, address)
+        session = AgentSession(hello, stream, assignments, self._submit, self._grace_seconds, address)
         if former := self._sessions.get(hello.node_id):
             former.end("a newer session of this node has opened")
         self._sessions[hello.node_id] = session
@@ -155,21 +183,24 @@ class Dispatcher:
         why: StackdError | None = None
         try:
             await self._register(hello, address, node)
-            await session.run(self._welcome())
+            await session.run(self._welcome(hello.node_id))
         except StackdError as error:
             why = error
             raise
         finally:
             self._forget(session, silent=isinstance(why, HeartbeatFailure))
 
-    def _welcome(self) -> Welcome:
+    def _welcome(self, node_id: NodeId) -> Welcome:
         cluster = self._view.cluster
         lease = cluster.lease_ns if cluster is not None else Duration(0)
-        return Welcome(session=str(next(self._numbers)), heartbeat_ns=self._heartbeat, lease_ns=lease)
+        standing = standing_of(self._view, node_id, self._managers)
+        return Welcome(session=str(next(self._numbers)), heartbeat_ns=self._heartbeat, lease_ns=lease, standing=standing)
 
     async def _register(self, hello: Hello, address: str, node: Node | None) -> None:
         """Make the node known and READY."""
-        registration = RegisterNode(id=hello.node_id, description=hello.description, address=address, node=node)
+        registration = RegisterNode(
+            id=hello.node_id, description=hello.description, address=address, node=node, certificate=hello.certificate
+        )
         reply = await self._submit(registration)
         if isinstance(reply, Rejected):
             raise StackdError(reply.code, reply.message)

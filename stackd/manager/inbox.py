@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 
 from stackd.base.errors import StackdError
 from stackd.base.records import encode
-from stackd.engine.inputs import FullPass, Input, RegisterNode, Reply, ReportNode, ReportSource, ReportTasks, Wake
+from stackd.engine.inputs import (
+    FullPass,
+    Input,
+    RegisterNode,
+    Reply,
+    ReportManagers,
+    ReportNode,
+    ReportSource,
+    ReportTasks,
+    Wake,
+)
 
 INBOX_LIMIT = 10_000
 """Waiting at once; beyond that a submitter is told to come back, so that a flood can't eat the memory."""
@@ -25,7 +35,7 @@ BATCH_BYTES = 300 * 1024
 """Encoded inputs decided together: leaves room in an entry (1 MiB) for what the engine decides on them. What is larger by
 itself is decided alone."""
 
-_OBSERVATIONS = (ReportTasks, ReportNode, RegisterNode, ReportSource, Wake, FullPass)
+_OBSERVATIONS = (ReportTasks, ReportNode, RegisterNode, ReportManagers, ReportSource, Wake, FullPass)
 
 
 @dataclass(slots=True)

@@ -1,16 +1,19 @@
-"""What a manager does only while it leads: sessions with agents.
+"""What a manager does only while it leads: sessions with agents, and its other duties.
 
 Every manager applies the log; one leads. With each term it leads there begins a new dispatcher, which starts from what is on
-record and knows no session yet. An agent that reaches a manager that doesn't lead is told so, with the leader's address.
+record and knows no session yet; nothing begins before the term's first entry is applied, and all ends at once when another
+manager is elected. An agent that reaches a manager that doesn't lead is told so, with the leader's address.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from stackd.api.dispatch import FromAgent, FromManager, Goodbye
 from stackd.api.stream import Stream, StreamClosed
+from stackd.base.ids import NodeId
 from stackd.base.time import Duration
 from stackd.engine.model import Node
 from stackd.engine.store import Changes
@@ -21,10 +24,14 @@ from stackd.raft.consensus import Consensus
 
 NOT_LEADING = "this manager does not lead"
 
+LeaderDuty = Callable[[], Coroutine[Any, Any, None]]
+"""Runs until it is cancelled."""
+
 
 class LeaderRole:
     """A manager's part as leader, whether it has it at present or not. `leader_address` says where the leader is, as far as
-    this manager knows ("" if it doesn't)."""
+    this manager knows ("" if it doesn't). `duties` are called when it begins to lead, each time, and cancelled when that is
+    over."""
 
     def __init__(
         self,
@@ -33,12 +40,14 @@ class LeaderRole:
         open_blob: OpenBlob,
         leader_address: Callable[[], str],
         heartbeat: Duration = HEARTBEAT,
+        duties: Sequence[LeaderDuty] = (),
     ) -> None:
         self._writer = writer
         self._consensus = consensus
         self._open_blob = open_blob
         self._leader_address = leader_address
         self._heartbeat = heartbeat
+        self._duties = duties
         self._dispatcher: Dispatcher | None = None
         writer.listen(self._notice)
 
@@ -57,10 +66,17 @@ class LeaderRole:
                     self._lay_down(group)
                 present = group.create_task(self._lead(), name="sessions") if change.is_leader else None
 
-    async def serve(self, stream: Stream[FromAgent, FromManager], *, address: str = "", node: Node | None = None) -> None:
-        """Hold one session with an agent, or send it to the leader."""
+    async def serve(
+        self,
+        stream: Stream[FromAgent, FromManager],
+        *,
+        address: str = "",
+        node: Node | None = None,
+        peer: NodeId | None = None,
+    ) -> None:
+        """Hold one session with an agent (see `Dispatcher.serve`), or send it to the leader."""
         if self._dispatcher is not None:
-            await self._dispatcher.serve(stream, address=address, node=node)
+            await self._dispatcher.serve(stream, address=address, node=node, peer=peer)
             return
         try:
             async with asyncio.timeout(STOP_SECONDS):
@@ -73,7 +89,10 @@ class LeaderRole:
     async def _lead(self) -> None:
         await self._writer.wait_ready()
         self._dispatcher = Dispatcher(self._writer.view, self._writer.submit, self._open_blob, self._heartbeat)
-        await self._dispatcher.run()
+        async with asyncio.TaskGroup() as group:
+            for duty in self._duties:
+                group.create_task(duty(), name="duty of the leader")
+            await self._dispatcher.run()
 
     def _lay_down(self, group: asyncio.TaskGroup) -> None:
         """End the term's sessions. The next term, should it be ours again, doesn't wait for that."""

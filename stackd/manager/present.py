@@ -8,25 +8,30 @@ from typing import Any, assert_never
 import msgspec
 
 from stackd.api.views import (
+    ClusterInfoView,
     ClusterView,
     EventView,
     NodeView,
     PortView,
     RolloutView,
+    RootRotationView,
     ServiceView,
     SourceView,
     StackView,
     StatusView,
     TaskView,
+    UserView,
     rfc3339,
 )
 from stackd.base.ids import NodeId, RevisionId, SpecDigest
 from stackd.base.records import Pairs
-from stackd.base.time import Instant
+from stackd.base.time import SECOND, Instant
+from stackd.engine.admit.authority import nodes_behind
 from stackd.engine.explain import service_health
 from stackd.engine.model import (
     Cluster,
     Event,
+    ManagerStatus,
     Node,
     NodeState,
     Revision,
@@ -37,6 +42,7 @@ from stackd.engine.model import (
     Source,
     Stack,
     Task,
+    User,
 )
 from stackd.engine.orchestrate.runs import runs_of, wanted_completions
 from stackd.engine.orchestrate.slots import is_live
@@ -311,7 +317,7 @@ def node_view(view: View, node: Node, *, leader: NodeId) -> NodeView:
         state=status.state.value if status else NodeState.UNKNOWN.value,
         availability=node.availability.value,
         role=node.role.value,
-        manager_status="leader" if node.id == leader else "",
+        manager_status=_manager_status(node.id == leader, status.manager if status else None),
         self_=node.id == leader,
         executors=description.executors if description else (),
         engine_version=description.engine_version if description else "",
@@ -322,7 +328,49 @@ def node_view(view: View, node: Node, *, leader: NodeId) -> NodeView:
         labels=dict(node.labels),
         tasks=sum(is_live(task) and not is_terminal(view.status_of(task.id).state) for task in view.tasks_of_node(node.id)),
         message=status.message if status else "",
+        address=status.address if status else "",
+        manager_address=status.manager.address if status and status.manager else "",
+        certificate_role=status.certificate.role.value if status and status.certificate else "",
+        certificate_until=rfc3339(status.certificate.until) if status and status.certificate else None,
     )
+
+
+def _manager_status(is_leader: bool, manager: ManagerStatus | None) -> str:
+    """Who leads is known better by whoever answers than by what was reported a moment ago."""
+    if is_leader:
+        return "leader"
+    if manager is None:
+        return ""
+    return "reachable" if manager.reachable else "unreachable"
+
+
+def cluster_info_view(
+    view: View, *, leader: str, managers: tuple[str, ...], root_digest: str, next_root_digest: str
+) -> ClusterInfoView:
+    """The cluster as a whole; the digests are those of the roots that `view.authority` has."""
+    authority, cluster = view.authority, view.cluster
+    rotation = authority.rotation if authority is not None else None
+    return ClusterInfoView(
+        cluster=cluster_view(view),
+        leader=leader,
+        managers=managers,
+        nodes=len(view.nodes),
+        nodes_ready=len(view.nodes_in(NodeState.READY)),
+        autolock=cluster is not None and bool(cluster.sealed_unlock_key),
+        root_digest=root_digest,
+        certificate_life_seconds=authority.certificate_life_ns // SECOND if authority is not None else 0,
+        rotation=None
+        if rotation is None
+        else RootRotationView(
+            digest=next_root_digest,
+            started_at=rfc3339(rotation.started_at),
+            behind=tuple(node_name(view, NodeId(node_id)) for node_id in nodes_behind(view)),
+        ),
+    )
+
+
+def user_view(user: User) -> UserView:
+    return UserView(name=user.name, role=user.role.value, created_at=rfc3339(user.created_at))
 
 
 def event_view(event: Event) -> EventView:

@@ -171,8 +171,8 @@ class Writer:
             raise
         for at, service in decision.wakeups:
             self._timers.add(at, service)
-        if decision.more:
-            self._inbox.put(Pending((Wake(services=decision.more),)))
+        if decision.rest is not None:
+            self._inbox.put(Pending((decision.rest,)))
         _answer(batch, decision.replies)
 
     def _decision_on(self, inputs: Sequence[Input]) -> Decision:

@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from stackd.base.errors import StackdError
 from stackd.base.time import DAY, HOUR, Duration, Instant
-from stackd.security.identity import NodeIdentity, subject_of
+from stackd.security.identity import Identity, subject_of
 from stackd.security.tokens import base36_digest
 
 ROOT_NAME = "stackd-ca"
@@ -122,11 +122,12 @@ class Authority:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
-    def issue(self, request_pem: bytes, identity: NodeIdentity, now: Instant, life_ns: Duration = NODE_LIFE_NS) -> bytes:
-        """A node's certificate, in PEM form with the intermediate behind it if there is one. It never outlives the root.
-        Raises StackdError("security.request.bad")."""
+    def issue(self, request_pem: bytes, identity: Identity, now: Instant, life_ns: Duration = NODE_LIFE_NS) -> bytes:
+        """A certificate of a node or a person, in PEM form with the intermediate behind it if there is one. It never
+        outlives the root. Raises StackdError("security.request.bad")."""
         request = _checked_request(request_pem)
         names = [x509.DNSName(name) for name in identity.server_names]
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if names else [])]
         builder = _valid(x509.CertificateBuilder(), now, max(life_ns, LEAST_LIFE_NS), self._certificate.not_valid_after_utc)
         builder = (
             builder.subject_name(subject_of(identity))
@@ -135,10 +136,8 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-            )
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names or [x509.DirectoryName(subject_of(identity))]), critical=False)
             .add_extension(_authority_key(self._certificate), critical=False)
         )
         leaf = builder.sign(self._key, hashes.SHA256())

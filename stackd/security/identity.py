@@ -1,15 +1,17 @@
-"""Who a node is in its certificate, and the certificate's own life: key, request, reading, renewal.
+"""Who a node or a person is in a certificate, and the certificate's own life: key, request, reading, renewal.
 
 The names are Swarm's (semantics 20): the common name is the node's id, the organizational unit its role, the organization
-the cluster. They only narrow what a caller may do; whether the node is still a member, and which role it has now, is what
-the replicated state says.
+the cluster. A person's certificate has the person's name and role in their place. They only narrow what a caller may do;
+whether the node is still a member, and which role it has now, is what the replicated state says.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
+from typing import assert_never
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -19,12 +21,14 @@ from cryptography.x509.oid import NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from stackd.base.errors import StackdError
-from stackd.base.ids import NodeId
+from stackd.base.ids import NodeId, new_id
 from stackd.base.time import SECOND, Duration, Instant
-from stackd.engine.model import Role
+from stackd.engine.model import Role, UserRole
 
 _UNITS = {Role.MANAGER: "stackd-manager", Role.WORKER: "stackd-worker"}
+_USER_UNITS = {role: f"stackd-{role}" for role in UserRole}
 _ROLES = {unit: role for role, unit in _UNITS.items()}
+_USER_ROLES = {unit: role for role, unit in _USER_UNITS.items()}
 
 AUTHORITY_NAME = "stackd-ca"
 """The name under which managers answer whoever asks for a certificate."""
@@ -46,15 +50,44 @@ class NodeIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class UserIdentity:
+    """A person, the role and the cluster, as a certificate names them. It is no server."""
+
+    name: str
+    role: UserRole
+    cluster: str
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        return ()
+
+
+Identity = NodeIdentity | UserIdentity
+
+
+@dataclass(frozen=True, slots=True)
 class Presented:
     """A certificate that was read: who it names, how long it is good, and which key signed it."""
 
-    identity: NodeIdentity
+    identity: Identity
     serial: int
     not_before: Instant
     not_after: Instant
     issuer_key: str
     """`authority.key_id` of the signing key where the certificate names it, else ""."""
+
+    @property
+    def node(self) -> NodeIdentity:
+        """Raises StackdError("security.certificate.bad") if it names a person."""
+        if not isinstance(self.identity, NodeIdentity):
+            raise StackdError("security.certificate.bad", f"the certificate is that of {self.name}, not of a node")
+        return self.identity
+
+    @property
+    def name(self) -> str:
+        """Who it names: "node ID" or "user NAME"."""
+        one = self.identity
+        return f"node {one.node_id}" if isinstance(one, NodeIdentity) else f"user {one.name}"
 
     def expired(self, now: Instant) -> bool:
         return now >= self.not_after
@@ -102,14 +135,53 @@ class NodeKey:
         return _first(certificate_pem).public_key() == self._key.public_key()
 
 
-def subject_of(identity: NodeIdentity) -> x509.Name:
+def subject_of(identity: Identity) -> x509.Name:
+    match identity:
+        case NodeIdentity():
+            unit, name = _UNITS[identity.role], str(identity.node_id)
+        case UserIdentity():
+            unit, name = _USER_UNITS[identity.role], identity.name
+        case other:
+            assert_never(other)
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, identity.cluster),
-            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, _UNITS[identity.role]),
-            x509.NameAttribute(NameOID.COMMON_NAME, identity.node_id),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
         ]
     )
+
+
+def same_key(request_pem: bytes, certificate_pem: bytes) -> bool:
+    """Whether a certificate request, signed by its own key, is for the key of the certificate: whoever made it has that key.
+    Raises StackdError with security.request.bad or security.certificate.bad."""
+    try:
+        request = x509.load_pem_x509_csr(request_pem)
+        return request.is_signature_valid and request.public_key() == _first(certificate_pem).public_key()
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise StackdError("security.request.bad", f"the certificate request can't be read: {exc}") from exc
+
+
+def node_id_of(request_pem: bytes) -> NodeId:
+    """The id that a node gets which joins with this certificate request: named by its key, so that a node that asks again,
+    because it never heard the answer, is the same node. Raises StackdError("security.request.bad")."""
+    try:
+        key = x509.load_pem_x509_csr(request_pem).public_key()
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise StackdError("security.request.bad", f"the certificate request can't be read: {exc}") from exc
+    encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    digest = hashlib.sha256(b"stackd/v1/node id" + encoded).digest()
+    return NodeId(new_id(_Bits(int.from_bytes(digest))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Bits:
+    """An `Entropy` whose bits are known."""
+
+    number: int
+
+    def getrandbits(self, k: int, /) -> int:
+        return self.number % (1 << k)
 
 
 def read_certificate(pem: bytes) -> Presented:
@@ -131,7 +203,7 @@ def verify_certificate(pem: bytes, roots: bytes, now: Instant) -> Presented:
     Raises StackdError with security.certificate.bad, .expired or .untrusted."""
     presented = read_certificate(pem)
     if presented.expired(now):
-        raise StackdError("security.certificate.expired", f"the certificate of node {presented.identity.node_id} has expired")
+        raise StackdError("security.certificate.expired", f"the certificate of {presented.name} has expired")
     certificate, *rest = x509.load_pem_x509_certificates(pem)
     moment = datetime.fromtimestamp(now / SECOND, certificate.not_valid_after_utc.tzinfo)
     try:
@@ -139,7 +211,7 @@ def verify_certificate(pem: bytes, roots: bytes, now: Instant) -> Presented:
         verifier = PolicyBuilder().store(store).time(moment).build_client_verifier()
         verifier.verify(certificate, rest)
     except (VerificationError, InvalidSignature, ValueError) as exc:
-        why = f"the certificate of node {presented.identity.node_id} is not signed by this cluster"
+        why = f"the certificate of {presented.name} is not signed by this cluster"
         raise StackdError("security.certificate.untrusted", why) from exc
     return presented
 
@@ -168,13 +240,17 @@ def _first(pem: bytes) -> x509.Certificate:
         raise StackdError("security.certificate.bad", f"the certificate can't be read: {exc}") from exc
 
 
-def _identity(subject: x509.Name) -> NodeIdentity:
+def _identity(subject: x509.Name) -> Identity:
     units = subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
-    nodes = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     clusters = subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    if not len(units) == len(nodes) == len(clusters) == 1 or units[0].value not in _ROLES:
-        raise StackdError("security.certificate.bad", "the certificate does not name a node, its role and its cluster")
-    return NodeIdentity(NodeId(str(nodes[0].value)), _ROLES[str(units[0].value)], str(clusters[0].value))
+    if len(units) == len(names) == len(clusters) == 1:
+        unit, name, cluster = str(units[0].value), str(names[0].value), str(clusters[0].value)
+        if unit in _ROLES:
+            return NodeIdentity(NodeId(name), _ROLES[unit], cluster)
+        if unit in _USER_ROLES:
+            return UserIdentity(name, _USER_ROLES[unit], cluster)
+    raise StackdError("security.certificate.bad", "the certificate does not name a node or a person, a role and a cluster")
 
 
 def _issuer_key(certificate: x509.Certificate) -> str:

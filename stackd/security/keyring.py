@@ -152,6 +152,18 @@ class NodeKeys:
         self._wrap_anew(kek, store_kek=False)
         return _form_unlock_key(kek)
 
+    def follow(self, unlock_key: str) -> bool:
+        """Be locked with this unlock key, or not at all (""); whether that is a change. Raises as `lock` does."""
+        if not unlock_key:
+            if not self.autolock:
+                return False
+            self.rotate_key_encryption_key()
+            return True
+        if self.autolock and _parse_unlock_key(unlock_key).key_id == self._kek.key_id:
+            return False
+        self.lock(unlock_key)
+        return True
+
     def _wrap_anew(self, kek: RootKey, *, store_kek: bool) -> None:
         wrapper = self._kek.sealer(Purpose.WRAP)
         logs = [_unwrap(self._path, wrapper, log, _LOG) for log in self._contents.logs]
@@ -164,6 +176,11 @@ class NodeKeys:
         contents = Contents(kek_id=old.kek_id, kek=old.kek, cluster=old.cluster, logs=logs)
         keyfile.replace(self._path, contents)
         self._contents = contents
+
+
+def new_unlock_key() -> str:
+    """An unlock key that nothing is locked with yet."""
+    return _form_unlock_key(RootKey.generate())
 
 
 def _contents(kek: RootKey, cluster: RootKey, logs: Collection[bytes], *, store_kek: bool) -> Contents:

@@ -35,6 +35,8 @@ class Purpose(enum.StrEnum):
     BLOB = "blob"
     NAME = "name"
     BACKUP = "backup"
+    AUTHORITY = "authority"
+    """The keys of the certificate authority and the secrets of join tokens."""
     WRAP = "wrap"
     """The other keys of a key file."""
 

@@ -8,40 +8,52 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from stackd.engine.admit.cluster import update_cluster
+from stackd.engine.admit.authority import finish_root_rotation, found_authority, rotate_root, rotate_token
+from stackd.engine.admit.cluster import put_user, remove_user, update_cluster
 from stackd.engine.admit.deploy import deploy_revision, remove_stack, stage_content
-from stackd.engine.admit.nodes import lose_sight, register_node, remove_node, report_node, report_tasks, set_availability
+from stackd.engine.admit.membership import admit_node, leave_cluster, report_managers, update_node
+from stackd.engine.admit.nodes import lose_sight, register_node, remove_node, report_node, report_tasks
 from stackd.engine.admit.objects import create_file, create_network, remove_object
 from stackd.engine.admit.refusal import Refusal
 from stackd.engine.admit.services import force_update, remove_service, rollback_service, scale_service, set_spec
 from stackd.engine.admit.sources import put_source, report_source
-from stackd.engine.dirty import Dirty
+from stackd.engine.dirty import UNFILLED, Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import (
+    AdmitNode,
     Applied,
     CreateFile,
     CreateNetwork,
     DeployRevision,
+    FinishRootRotation,
     ForceUpdate,
+    FoundAuthority,
     FullPass,
     Input,
+    LeaveCluster,
     PutSource,
+    PutUser,
     RegisterNode,
     Rejected,
     RemoveNode,
     RemoveObject,
     RemoveService,
     RemoveStack,
+    RemoveUser,
     Reply,
+    ReportManagers,
     ReportNode,
     ReportSource,
     ReportTasks,
     RollbackService,
+    RotateRoot,
+    RotateToken,
     ScaleService,
     SetAvailability,
     SetSpec,
     StageContent,
     UpdateCluster,
+    UpdateNode,
     Wake,
 )
 from stackd.engine.model import Cluster
@@ -72,6 +84,8 @@ def _dispatch(draft: Draft, dirty: Dirty, given: Input) -> Applied:
                 dirty.mark(given.services)
             else:
                 dirty.mark_due(given.services)
+            for service in given.unfilled:
+                dirty.mark_slot(service, UNFILLED)
             return Applied(changed=False)
         case FullPass():
             return _full_pass(draft, dirty, given)
@@ -96,9 +110,31 @@ def _dispatch(draft: Draft, dirty: Dirty, given: Input) -> Applied:
         case ReportNode():
             return report_node(draft, dirty, given)
         case SetAvailability():
-            return set_availability(draft, dirty, given)
+            return update_node(
+                draft, dirty, UpdateNode(id=given.id, availability=given.availability, principal=given.principal)
+            )
         case RemoveNode():
             return remove_node(draft, dirty, given)
+        case AdmitNode():
+            return admit_node(draft, given)
+        case UpdateNode():
+            return update_node(draft, dirty, given)
+        case LeaveCluster():
+            return leave_cluster(draft, dirty, given)
+        case ReportManagers():
+            return report_managers(draft, dirty, given)
+        case FoundAuthority():
+            return found_authority(draft, given)
+        case RotateToken():
+            return rotate_token(draft, given)
+        case RotateRoot():
+            return rotate_root(draft, given)
+        case FinishRootRotation():
+            return finish_root_rotation(draft, given)
+        case PutUser():
+            return put_user(draft, given)
+        case RemoveUser():
+            return remove_user(draft, given)
         case UpdateCluster():
             return update_cluster(draft, dirty, given)
         case CreateNetwork():

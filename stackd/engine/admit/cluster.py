@@ -1,19 +1,30 @@
-"""Changes of the cluster's own settings."""
+"""Changes of the cluster's own settings, and of who may use it from afar."""
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
+from stackd.base.time import DAY, HOUR, Duration
 from stackd.engine.admit.refusal import Refusal
 from stackd.engine.dirty import Dirty
 from stackd.engine.draft import Draft
-from stackd.engine.inputs import Applied, UpdateCluster
+from stackd.engine.inputs import Applied, PutUser, RemoveUser, UpdateCluster
+from stackd.engine.model import User
 
 HISTORY_MAX = 100
 """The most records per slot: what a person would look through, times a thousand services."""
 
 REBALANCE_MAX = 1_000
 """The most tasks that are moved at once."""
+
+LIFE_MIN = Duration(HOUR)
+"""Certificates that live for less would be renewed all the time (semantics 20)."""
+
+LIFE_MAX = Duration(3650 * DAY)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 def update_cluster(draft: Draft, dirty: Dirty, given: UpdateCluster) -> Applied:
@@ -28,11 +39,51 @@ def update_cluster(draft: Draft, dirty: Dirty, given: UpdateCluster) -> Applied:
     if given.rebalance_tasks is not None:
         _check("rebalance", given.rebalance_tasks, 0, REBALANCE_MAX)
         changed = msgspec.structs.replace(changed, rebalance_tasks=given.rebalance_tasks)
-    if changed == present:
+    if given.sealed_unlock_key is not None:
+        changed = msgspec.structs.replace(changed, sealed_unlock_key=given.sealed_unlock_key)
+    lives_otherwise = _set_certificate_life(draft, given.certificate_life_ns)
+    if changed == present and not lives_otherwise:
         return Applied(changed=False)
     draft.put(changed)
     dirty.mark_all(draft)
     draft.event("cluster.changed", "cluster", "settings changed", principal=given.principal)
+    return Applied(changed=True, version=draft.next_version)
+
+
+def _set_certificate_life(draft: Draft, life_ns: Duration | None) -> bool:
+    """Let the certificates issued from now on live that long; whether that is new."""
+    if life_ns is None:
+        return False
+    if draft.authority is None:
+        raise Refusal("cluster.authority.missing", "the cluster has no certificates", "`stackd cluster init` makes them")
+    if not LIFE_MIN <= life_ns <= LIFE_MAX:
+        raise Refusal("cluster.setting", "certificates must live between 1 hour and 10 years")
+    changed = msgspec.structs.replace(draft.authority, certificate_life_ns=life_ns, version=draft.next_version)
+    if life_ns == draft.authority.certificate_life_ns:
+        return False
+    draft.put(changed)
+    return True
+
+
+def put_user(draft: Draft, given: PutUser) -> Applied:
+    """Let somebody in, or change the role."""
+    if not _NAME.fullmatch(given.name):
+        raise Refusal("cluster.user.name", f'"{given.name}" is no name for a user', "letters, digits and . _ @ -, up to 64")
+    present = draft.users.get(given.name)
+    if present is not None and present.role is given.role:
+        return Applied(changed=False, version=present.version)
+    created_at = present.created_at if present is not None else draft.now
+    draft.put(User(name=given.name, role=given.role, created_at=created_at, version=draft.next_version))
+    draft.event("cluster.user", given.name, f"may call as {given.role}", principal=given.principal)
+    return Applied(changed=True, version=draft.next_version)
+
+
+def remove_user(draft: Draft, given: RemoveUser) -> Applied:
+    """Whatever certificates the user has are worth nothing from now on."""
+    if given.name not in draft.users:
+        raise Refusal("cluster.user.unknown", f'there is no user "{given.name}"', "`stackd cluster ca users` lists them")
+    draft.delete(User, given.name)
+    draft.event("cluster.user", given.name, "removed", principal=given.principal)
     return Applied(changed=True, version=draft.next_version)
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 import msgspec
 
 from stackd.base.ids import RevisionId, ServiceId, SpecDigest
+from stackd.base.time import after
 from stackd.engine.admit.order import check_order
 from stackd.engine.admit.ports import check_ports
 from stackd.engine.admit.refusal import Refusal, check_not_owned, stack_of
@@ -21,10 +22,11 @@ from stackd.engine.admit.stack_objects import (
     drop_objects_of,
     with_contents,
 )
-from stackd.engine.dirty import JOBS, Dirty
+from stackd.engine.dirty import CONTENT, JOBS, Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import Applied, DeployRevision, RemoveStack, ServiceManifest, StackManifest, StageContent
 from stackd.engine.model import Principal, PrincipalKind, Revision, RevisionState, Service, SpecRow, Stack
+from stackd.engine.reap import STAGED_FOR
 from stackd.engine.revisions import latest_of, record_revision
 from stackd.engine.view import View
 from stackd.engine.written import base_version
@@ -46,6 +48,8 @@ def stage_content(draft: Draft, given: StageContent) -> Applied:
         if blob.digest not in draft.blobs:
             draft.put(msgspec.structs.replace(blob, staged_at=draft.now))
             changed = True
+    if changed:
+        draft.wake(after(draft.now, STAGED_FOR), CONTENT)
     return Applied(changed=changed)
 
 

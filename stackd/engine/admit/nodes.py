@@ -9,7 +9,7 @@ from stackd.base.time import Instant
 from stackd.engine.admit.refusal import Refusal
 from stackd.engine.dirty import Dirty, key_of
 from stackd.engine.draft import Draft
-from stackd.engine.inputs import Applied, RegisterNode, RemoveNode, ReportNode, ReportTasks, SetAvailability
+from stackd.engine.inputs import Applied, RegisterNode, RemoveNode, ReportNode, ReportTasks
 from stackd.engine.model import Node, NodeState, NodeStatus, Role, Service, Task, TaskStatus
 from stackd.engine.tasks import task_name
 from stackd.engine.taskstate import TaskState, is_terminal, may_move
@@ -29,6 +29,8 @@ def register_node(draft: Draft, dirty: Dirty, given: RegisterNode) -> Applied:
         at=draft.now if before is None or before.state is not NodeState.READY else before.at,
         address=given.address,
         description=given.description,
+        certificate=given.certificate or (before.certificate if before is not None else None),
+        manager=before.manager if before is not None else None,
     )
     return _put_status(draft, dirty, before, status)
 
@@ -63,42 +65,33 @@ def lose_sight(draft: Draft) -> None:
 
 
 def remove_node(draft: Draft, dirty: Dirty, given: RemoveNode) -> Applied:
-    """Forget a node; what it was given and has not ended is orphaned (semantics 23)."""
+    """Forget a node that people take out."""
     node = draft.nodes.get(given.id)
     if node is None:
         raise Refusal("node.unknown", f"node {given.id} is not a member of this cluster", "`stackd node ls` lists them")
     status = draft.node_statuses.get(given.id)
     name = status.description.hostname if status is not None and status.description.hostname else given.id
-    if node.role is Role.MANAGER:
+    if node.role is Role.MANAGER or (status is not None and status.manager is not None):
         raise Refusal("node.remove.manager", f"{name} is a manager", "demote it first: `stackd node demote`")
     if status is not None and status.state is not NodeState.DOWN and not given.force:
         raise Refusal("node.remove.up", f"{name} is not down", "stop stackd on that node first, or use --force")
-    dirty.mark_node(draft, given.id)
-    for task in draft.tasks_of_node(given.id):
+    forget(draft, dirty, node)
+    draft.event("node.removed", name, "removed from the cluster", principal=given.principal)
+    return Applied(changed=True, version=draft.next_version)
+
+
+def forget(draft: Draft, dirty: Dirty, node: Node) -> None:
+    """Delete a node with all that is known of it; what it was given and has not ended is orphaned (semantics 23)."""
+    dirty.mark_node(draft, node.id)
+    for task in draft.tasks_of_node(node.id):
         present = draft.status_of(task.id)
         if present.state < TaskState.COMPLETE:
             orphaned = msgspec.structs.replace(
                 present, state=TaskState.ORPHANED, at=draft.now, message="orphaned", error="its node was removed", reason=""
             )
             draft.put(orphaned)
-    draft.delete(NodeStatus, given.id)
-    draft.delete(Node, given.id)
-    draft.event("node.removed", name, "removed from the cluster", principal=given.principal)
-    return Applied(changed=True, version=draft.next_version)
-
-
-def set_availability(draft: Draft, dirty: Dirty, given: SetAvailability) -> Applied:
-    node = draft.nodes.get(given.id)
-    if node is None:
-        raise Refusal("node.unknown", f"node {given.id} is not a member of this cluster", "`stackd node ls` lists them")
-    if node.availability is given.availability:
-        return Applied(changed=False, version=node.version)
-    draft.put(msgspec.structs.replace(node, availability=given.availability, version=draft.next_version))
-    dirty.mark_node(draft, node.id)
-    status = draft.node_statuses.get(node.id)
-    name = status.description.hostname if status is not None else node.id
-    draft.event("node.availability", name, f"set to {given.availability}", principal=given.principal)
-    return Applied(changed=True, version=draft.next_version)
+    draft.delete(NodeStatus, node.id)
+    draft.delete(Node, node.id)
 
 
 def report_tasks(draft: Draft, dirty: Dirty, given: ReportTasks) -> Applied:

@@ -10,11 +10,11 @@ from collections.abc import Container, Iterator, Sequence
 from itertools import count
 
 from stackd.base.ids import NodeId
-from stackd.engine.dirty import Scope, SlotKey
+from stackd.engine.dirty import UNFILLED, Scope, SlotKey, key_of
 from stackd.engine.draft import Draft
 from stackd.engine.model import Service
 from stackd.engine.orchestrate.fill import empty_slot, fill_slot
-from stackd.engine.orchestrate.slots import Slot, is_finished, slots_of
+from stackd.engine.orchestrate.slots import Slot, grouped, is_finished, is_live, slots_of
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
 
@@ -22,32 +22,32 @@ from stackd.engine.view import View
 def reconcile(draft: Draft, service: Service, scope: Scope) -> None:
     """Bring the number of filled slots to the wanted one. Slots that died and aren't filled again lose their history.
 
-    Only the service changes how many are wanted; otherwise there is something to do if a slot has died."""
-    if scope is not None and not any(_has_died(draft, slot) for slot in slots_of(draft, service, scope).values()):
+    Only the service changes how many are wanted; otherwise there is something to do if a slot has died, or if an earlier entry
+    had no room for all of them."""
+    if scope is not None and UNFILLED not in scope and not _has_lost_any(draft, service, scope):
         return
-    slots = slots_of(draft, service)
-    filled = {slot.key: slot for slot in slots.values() if _is_filled(draft, slot)}
+    tasks = draft.tasks_of_service(service.id)
+    up = {key_of(task) for task in tasks if is_live(task)}
+    slots = grouped([task for task in tasks if key_of(task) not in up])
+    kept = up | {slot.key for slot in slots.values() if is_finished(draft, slot)}
     replicas = service.settings.replicas
-    kept = filled
-    if len(filled) > replicas:
-        survivors = choose_survivors(draft, list(filled.values()), replicas)
-        kept = {slot.key: slot for slot in survivors}
-    missing = [number for number, _ in zip(free_numbers(kept), range(replicas - len(kept)), strict=False)]
-    surplus = [slot for key, slot in slots.items() if key not in kept and key[0] not in missing]
+    if len(kept) > replicas:
+        slots = grouped(tasks)
+        kept = {slot.key for slot in choose_survivors(draft, [slots[key] for key in sorted(kept)], replicas)}
+    missing = [(number, NodeId("")) for number, _ in zip(free_numbers(kept), range(replicas - len(kept)), strict=False)]
+    surplus = [slots[key] for key in sorted(slots.keys() - kept - set(missing))]
     for slot in draft.budgeted(service.id, surplus):
         empty_slot(draft, slot, f"scaled to {replicas}")
-    for number in draft.budgeted(service.id, missing):
-        key = (number, NodeId(""))
+    for key in draft.filling(service.id, missing):
         fill_slot(draft, service, key, slots.get(key))
 
 
-def _is_filled(view: View, slot: Slot) -> bool:
-    return bool(slot.live) or is_finished(view, slot)
-
-
-def _has_died(view: View, slot: Slot) -> bool:
-    """Whether the slot has lost its last task. One that is being removed was given up, and is no loss."""
-    return not _is_filled(view, slot) and slot.latest.desired is not TaskState.REMOVE
+def _has_lost_any(view: View, service: Service, scope: Scope) -> bool:
+    """Whether a slot has lost its last task. One that is being removed was given up, and is no loss."""
+    return any(
+        not slot.live and not is_finished(view, slot) and slot.latest.desired is not TaskState.REMOVE
+        for slot in slots_of(view, service, scope).values()
+    )
 
 
 def free_numbers(filled: Container[SlotKey]) -> Iterator[int]:

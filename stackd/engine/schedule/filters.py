@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from stackd.engine.model import Availability, NodeState
+from stackd.engine.model import Availability, Node, NodeState, NodeStatus
 from stackd.engine.schedule.constraints import matches
 from stackd.engine.schedule.nodes import Demand, NodeInfo
 from stackd.engine.schedule.resources import NOTHING, covers
@@ -228,6 +228,14 @@ FILTERS: tuple[Filter, ...] = (
     MaxPerNode(),
     ClusterVolumes(),
 )
+
+
+def is_open(node: Node | None, status: NodeStatus | None) -> bool:
+    """Whether the node passes the filters that concern every demand: it is ready, and has something to run tasks with."""
+    if node is None or status is None:
+        return False
+    ready = status.state is NodeState.READY and node.availability is Availability.ACTIVE
+    return ready and bool(status.description.executors)
 
 
 def concerned(demand: Demand) -> tuple[Filter, ...]:

@@ -1,4 +1,4 @@
-"""Placing a group: identical tasks of one service and one spec, filtered once per node and spread over what passes.
+"""Placing a group: identical tasks of one service and one spec, spread over the nodes that pass the filters.
 
 Nothing here knows the store. The caller fills in the accounts of the nodes, writes the result, and comes again when
 something has changed that could help: there is no timer and no memory. Invariants: no node is charged beyond what it has,
@@ -16,7 +16,7 @@ from stackd.engine.model import Service, Task
 from stackd.engine.schedule.filters import Filter, concerned, refusal
 from stackd.engine.schedule.nodes import Demand, Discount, NodeInfo
 from stackd.engine.schedule.resources import Generic
-from stackd.engine.schedule.spread import Tree
+from stackd.engine.schedule.spread import Nodes, Tree
 from stackd.spec.stack import TaskSpec
 
 __all__ = ["Discount", "Group", "NodeInfo", "Placements", "Verdict", "place"]
@@ -55,7 +55,7 @@ class Placements:
     given: dict[TaskId, Generic] = field(default_factory=dict)
 
 
-def place(group: Group, nodes: Sequence[NodeInfo], discounts: Mapping[TaskId, Discount]) -> Placements:
+def place(group: Group, nodes: Nodes, discounts: Mapping[TaskId, Discount]) -> Placements:
     """Find a node for each task and charge it. `discounts` say what the replaced task of a task holds; a successor stays on
     its predecessor's node unless another is better."""
     placing = _Placing(group, nodes)
@@ -70,20 +70,19 @@ def place(group: Group, nodes: Sequence[NodeInfo], discounts: Mapping[TaskId, Di
 class _Placing:
     """One run over one group."""
 
-    def __init__(self, group: Group, nodes: Sequence[NodeInfo]) -> None:
+    def __init__(self, group: Group, nodes: Nodes) -> None:
         self.result = Placements()
         self._demand = Demand.of(group.spec, group.network_drivers)
         self._spread = group.spec.placement.spread
         self._filters = concerned(self._demand)
         self._nodes = nodes
-        self._by_id = {info.id: info for info in nodes}
         self._tree: Tree | None = None
         self._exhausted: Verdict | None = None
 
     def forget_replaced(self, discounts: Sequence[Discount]) -> None:
         """Rank the nodes as if the replaced tasks were gone, or a rolling update would drift from node to node."""
         for discount in discounts:
-            info = self._by_id.get(discount.node_id)
+            info = self._nodes.get(discount.node_id)
             if info is not None and discount.counted:
                 info.forget()
 
@@ -102,7 +101,7 @@ class _Placing:
             self.result.unplaced[task.id] = self._verdict_of_all()
 
     def _confirm(self, task: Task, discount: Discount | None) -> None:
-        info = self._by_id.get(task.node_id)
+        info = self._nodes.get(task.node_id)
         if info is None:
             self.result.unplaced[task.id] = _verdict({}, lacks_room=False)
             return
@@ -123,7 +122,7 @@ class _Placing:
 
     def _own(self, discount: Discount | None) -> NodeInfo | None:
         """The node of the replaced task, if its successor may take over there."""
-        info = self._by_id.get(discount.node_id) if discount else None
+        info = self._nodes.get(discount.node_id) if discount else None
         if info is None or discount is None or self._refusal(info.freed(discount)) is not None:
             return None
         return info
@@ -140,8 +139,9 @@ class _Placing:
     def _verdict_of_all(self) -> Verdict:
         """Why no node takes one more task; the same for all that are left, since room only ever shrinks in a run."""
         if self._exhausted is None:
-            refusals = Counter(each for info in self._nodes if (each := self._refusal(info)) is not None)
-            self._exhausted = _verdict(refusals, lacks_room=any(map(self._lacks_room, self._nodes)))
+            nodes = self._nodes.all()
+            refusals = Counter(each for info in nodes if (each := self._refusal(info)) is not None)
+            self._exhausted = _verdict(refusals, lacks_room=any(map(self._lacks_room, nodes)))
         return self._exhausted
 
     def _lacks_room(self, info: NodeInfo) -> bool:

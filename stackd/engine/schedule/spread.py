@@ -4,15 +4,17 @@ Each preference divides the nodes by the value of a label; nodes without the lab
 down the branch that has the fewest tasks of the service so far, level by level, to the best node of the leaf it comes to. So
 each level evens out the totals, not only the new tasks (semantics 12.5). Without preferences the tree is a single leaf.
 
-Branches and leaves always give out their best, so n tasks on m nodes cost O(m + n log m), and equal nodes never differ by
-more than one task.
+Branches and leaves always give out their best, and equal nodes never differ by more than one task. A leaf takes the nodes as
+they come, best first, and looks at no more of them than it needs: n tasks cost O(n log n) however many nodes there are, and
+with preferences O(m + n log m) for m nodes.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from stackd.base.ids import NodeId
 from stackd.engine.schedule.nodes import NodeInfo
@@ -25,6 +27,9 @@ Rank = tuple[int, int, int]
 Standing = tuple[tuple[int, ...], Rank]
 """How good a place in the tree is, less is better: the tasks in its branches from the root on, then the node's rank."""
 
+Candidate = tuple[Rank, NodeId]
+"""A node with its rank: what the order in which nodes come up is made of."""
+
 _NODE_LABEL = "node.labels."
 _ENGINE_LABEL = "engine.labels."
 
@@ -36,29 +41,66 @@ def rank(info: NodeInfo) -> Rank:
     return failures, info.tasks_of_service, info.tasks_total
 
 
+def candidate(info: NodeInfo) -> Candidate:
+    return rank(info), info.id
+
+
+class Nodes(Protocol):
+    """The nodes that a group is placed on, with accounts of those that come up."""
+
+    def get(self, node_id: NodeId) -> NodeInfo | None:
+        """The account of a node; None if there is no such node."""
+        ...
+
+    def all(self) -> Sequence[NodeInfo]:
+        """The accounts of all nodes, in any order."""
+        ...
+
+    def ranked(self) -> Iterator[Candidate]:
+        """The nodes that may take a task, best first: as they are now, whatever is placed while they are gone through. A
+        node's account may turn out to be worse than its rank here, never better."""
+        ...
+
+
 class Leaf:
     """The nodes of one branch, best first; among equals the smallest id, so that the order given doesn't matter.
 
-    A node is asked whether it takes a task only when it comes up: most never do. A charged node only ever becomes worse, so
-    its place in the heap is corrected then as well."""
+    A node gets its account, and is asked whether it takes a task, only when it comes up: most never do. It only ever becomes
+    worse than it was `ranked`, so that it comes up in time, and has its place corrected then."""
 
-    def __init__(self, nodes: Iterable[NodeInfo], takes: Callable[[NodeInfo], bool]) -> None:
+    def __init__(
+        self,
+        ranked: Iterator[Candidate],
+        account: Callable[[NodeId], NodeInfo | None],
+        takes: Callable[[NodeInfo], bool],
+    ) -> None:
+        self._ranked = ranked
+        self._next = next(ranked, None)
+        self._account = account
         self._takes = takes
-        self._heap: list[tuple[Rank, NodeId, NodeInfo]] = [(rank(info), info.id, info) for info in nodes]
-        heapq.heapify(self._heap)
+        self._heap: list[tuple[Rank, NodeId, NodeInfo]] = []
 
     def best(self) -> NodeInfo | None:
         """The best node that takes one more task; one that doesn't is not asked again."""
-        while self._heap:
+        while self._come_up():
             known, node_id, info = self._heap[0]
             current = rank(info)
             if current != known:
                 heapq.heapreplace(self._heap, (current, node_id, info))
-            elif not self._takes(info):
-                heapq.heappop(self._heap)
-            else:
+            elif self._takes(info):
                 return info
+            else:
+                heapq.heappop(self._heap)
         return None
+
+    def _come_up(self) -> bool:
+        """Have all those on the heap that may be better than what is on top of it; returns whether there is any."""
+        while self._next is not None and (not self._heap or self._next < self._heap[0]):
+            info = self._account(self._next[1])
+            if info is not None:
+                heapq.heappush(self._heap, (*candidate(info), info))
+            self._next = next(self._ranked, None)
+        return bool(self._heap)
 
 
 @dataclass(slots=True)
@@ -67,7 +109,7 @@ class _Branch:
 
     tasks: int = 0
     children: dict[str, _Branch] = field(default_factory=dict)
-    nodes: list[NodeInfo] = field(default_factory=list)
+    nodes: dict[NodeId, NodeInfo] = field(default_factory=dict)
     leaf: Leaf | None = None
     heap: list[tuple[int, str]] | None = None
 
@@ -75,7 +117,7 @@ class _Branch:
         """The best node of the child with the fewest tasks; a child that is full is not asked again."""
         if not self.children:
             if self.leaf is None:
-                self.leaf = Leaf(self.nodes, takes)
+                self.leaf = Leaf(iter(sorted(map(candidate, self.nodes.values()))), self.nodes.get, takes)
             return self.leaf.best()
         if self.heap is None:
             self.heap = [(child.tasks, value) for value, child in self.children.items()]
@@ -95,26 +137,21 @@ class _Branch:
 
 class Tree:
     """The nodes of a cluster, divided by `preferences` such as "node.labels.zone". `takes` says whether a node takes one more
-    task. Counts only rise, and room only shrinks, while it is in use."""
+    task. Counts only rise, and room only shrinks, while it is in use. Dividing takes all nodes: each counts for its branch."""
 
-    def __init__(
-        self,
-        preferences: Sequence[str],
-        nodes: Sequence[NodeInfo],
-        takes: Callable[[NodeInfo], bool],
-    ) -> None:
+    def __init__(self, preferences: Sequence[str], nodes: Nodes, takes: Callable[[NodeInfo], bool]) -> None:
         self._preferences = tuple(one for one in preferences if one.startswith((_NODE_LABEL, _ENGINE_LABEL)))
         self._takes = takes
         self._root = _Branch()
         if not self._preferences:
-            self._root.nodes.extend(nodes)
+            self._root.leaf = Leaf(nodes.ranked(), nodes.get, takes)
             return
-        for info in nodes:
+        for info in nodes.all():
             branch = self._root
             for value in self._values(info):
                 branch = branch.children.setdefault(value, _Branch())
                 branch.tasks += info.tasks_of_service
-            branch.nodes.append(info)
+            branch.nodes[info.id] = info
 
     def best(self) -> NodeInfo | None:
         """The node for the next task; None if none takes it."""

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 import pytest
 from stackd.api import join as joining
-from stackd.api.join import JoinAnswer, JoinRequest, Redirect, join, serve_joiners
+from stackd.api.join import JoinAnswer, JoinRequest, Redirect, RenewalRequest, join, renew_expired, serve_joiners
 from stackd.api.secure import TlsMaterial
 from stackd.base.errors import Refused, StackdError, Unavailable
 from stackd.base.ids import NodeId
 from stackd.base.time import Instant
 from stackd.engine.model import Role
 from stackd.security.authority import Authority
-from stackd.security.identity import NodeIdentity, NodeKey, verify_certificate
+from stackd.security.identity import NodeIdentity, NodeKey, read_certificate, verify_certificate
 from stackd.security.tls import unverified_context
 from stackd.security.tokens import JoinSecrets, JoinToken, new_secret
 
@@ -33,6 +33,7 @@ class Manager:
     secrets: JoinSecrets = field(default_factory=lambda: JoinSecrets(worker=new_secret(), manager=new_secret()))
     redirect: str = ""
     seen: list[JoinRequest] = field(default_factory=list)
+    renewed: list[RenewalRequest] = field(default_factory=list)
     port: int = 0
 
     @property
@@ -54,6 +55,12 @@ class Manager:
         if role is None:
             raise Refused("cluster.token.wrong", "the token is not valid any more")
         certificate = self.authority.issue(request.request, NodeIdentity(NodeId("n1"), role, "cluster1"), NOW)
+        return JoinAnswer(node_id="n1", cluster="cluster1", certificate=certificate, roots=self.roots(), managers=("m:1",))
+
+    async def renew(self, request: RenewalRequest) -> JoinAnswer | Redirect:
+        self.renewed.append(request)
+        identity = read_certificate(request.certificate).node
+        certificate = self.authority.issue(request.request, identity, NOW)
         return JoinAnswer(node_id="n1", cluster="cluster1", certificate=certificate, roots=self.roots(), managers=("m:1",))
 
     @asynccontextmanager
@@ -81,6 +88,19 @@ def test_a_token_gets_a_certificate_of_its_role() -> None:
     assert presented.identity == NodeIdentity(NodeId("n1"), Role.WORKER, "cluster1")
     assert key.owns(answer.certificate)
     assert manager.seen[0].peer == "127.0.0.1"
+
+
+def test_a_node_whose_certificate_has_expired_asks_with_that_and_needs_no_token() -> None:
+    manager, key = Manager(), NodeKey.create()
+    old = manager.authority.issue(key.request(), NodeIdentity(NodeId("n1"), Role.WORKER, "cluster1"), NOW)
+    request = RenewalRequest(certificate=old, request=key.request())
+
+    async def scenario() -> JoinAnswer:
+        async with manager.serving():
+            return await renew_expired(manager.address, manager.roots(), request)
+
+    assert verify_certificate(asyncio.run(scenario()).certificate, manager.roots(), NOW).node.node_id == "n1"
+    assert manager.renewed == [request]
 
 
 def test_a_wrong_secret_is_refused_with_the_managers_words() -> None:

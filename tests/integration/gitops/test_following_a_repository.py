@@ -69,6 +69,17 @@ def test_a_commit_is_read_with_its_author_and_subject(repository: Repository) ->
     assert not snapshot.problems
 
 
+def test_a_stack_may_be_made_of_several_files_of_its_commit(repository: Repository) -> None:
+    repository.commit(
+        {
+            "shop/stack.yaml": "services: {web: {extends: {file: ../parts/base.yml, service: app}}}",
+            "shop/.env": "TAG=7",
+            "parts/base.yml": "services: {app: {image: 'app:${TAG}'}}",
+        }
+    )
+    assert image(look(a_source(repository)), "shop") == "app:7"
+
+
 def test_there_is_no_checkout(repository: Repository) -> None:
     repository.commit({"shop.yaml": a_stack_file("app:1")})
     look(a_source(repository))
@@ -313,6 +324,28 @@ def test_a_git_that_hangs_is_killed_with_its_children(tmp_path: Path, monkeypatc
         assert caught.value.code == "source.git.timeout"
         assert time.monotonic() - began < 10
         await until(lambda: all(gone(pid) for pid in pids.read_text().split()))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_git_that_is_cancelled_while_it_starts_leaves_nothing(
+    turns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = a_slow_git(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+    async def main() -> None:
+        git = Git(tmp_path / "mirror", checked_remote("https://git.example/infra", allow_local=False))
+        running = asyncio.create_task(git.prepare())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.gather(running, return_exceptions=True)
+        assert running.cancelled()
+        if pids.exists():
+            await until(lambda: all(gone(pid) for pid in pids.read_text().split()))
 
     asyncio.run(main())
 

@@ -150,6 +150,18 @@ def test_a_changed_side_file_rolls_its_stack(root: Path) -> None:
     follow(root, scenario)
 
 
+def test_changed_variables_and_included_files_roll_their_stack(root: Path) -> None:
+    write(root, {"blog/stack.yaml": "include: [parts/web.yml]", "blog/parts/web.yml": a_stack_file("blog:${TAG:-1}")})
+
+    async def scenario(followed: Followed) -> None:
+        write(root, {"blog/.env": "TAG=2"})
+        await followed.runs("blog:2", "blog")
+        write(root, {"blog/parts/web.yml": a_stack_file("web:${TAG}")})
+        await followed.runs("web:2", "blog")
+
+    follow(root, scenario)
+
+
 def test_a_linked_stack_file_is_watched_where_it_lies(root: Path) -> None:
     elsewhere = root.parent / "elsewhere"
     write(elsewhere, {"real.yaml": a_stack_file("linked:1"), "new.yaml": a_stack_file("linked:3")})

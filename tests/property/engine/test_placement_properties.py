@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stackd.base.ids import NodeId
 from stackd.engine.model import Availability, NodeState
-from stackd.engine.schedule.placement import Discount, Group, NodeInfo, place
+from stackd.engine.schedule.placement import Discount, Group, NodeInfo
 from stackd.spec.stack import Resources
 
-from schedule_builders import a_group, a_node, a_spec, a_task, listeners
+from schedule_builders import a_group, a_node, a_spec, a_task, listeners, place
 
 CORE = 1_000_000_000
 

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stackd.engine.schedule.placement import Group, NodeInfo, place
+from stackd.engine.schedule.placement import Group, NodeInfo
 from stackd.engine.schedule.resources import claim, minus, overlap, plus, returned, unreserved
 from stackd.spec.stack import GenericResource, Placement, Resources
 
-from schedule_builders import a_group, a_node, a_spec
+from schedule_builders import a_group, a_node, a_spec, place
 
 KINDS = ("fpga", "gpu")
 

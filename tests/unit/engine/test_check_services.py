@@ -72,9 +72,7 @@ def test_a_task_that_is_let_go_beside_a_fenced_one_is_found() -> None:
 
 def test_a_service_that_begins_before_what_it_depends_on_is_found() -> None:
     cluster = ToyCluster()
-    cluster.deploy(
-        ("db", a_spec(BAD), settings(1)), ("web", a_spec(), settings(1, depends_on=(Dependency(service="db"),)))
-    )
+    cluster.deploy(("db", a_spec(BAD), settings(1)), ("web", a_spec(), settings(1, depends_on=(Dependency(service="db"),))))
     (db,) = cluster.tasks("shop_db")
     early, status = another(db, service_id=cluster.service("shop_web").id)
     found = findings(cluster, early, status)

@@ -394,6 +394,25 @@ def test_content_that_nothing_names_any_more_is_collected() -> None:
     assert len(cluster.view.blobs) == 0
 
 
+def test_content_of_what_was_removed_soon_after_it_was_staged_goes_when_it_has_aged() -> None:
+    cluster = ToyCluster()
+    cluster.run()
+    cluster.settle()
+    cluster.submit(RemoveStack(name="shop", principal=SOMEBODY))
+    cluster.until(lambda: not cluster.view.services)
+    assert len(cluster.view.specs) == 1
+    cluster.rounds(12, after_ns=MINUTE)
+    assert len(cluster.view.specs) == 0
+
+
+def test_content_whose_deployment_never_came_goes_as_well() -> None:
+    cluster = ToyCluster()
+    spec = a_spec("never")
+    cluster.submit(StageContent(specs=(SpecRow(digest=spec_digest(spec), spec=spec),)))
+    cluster.rounds(12, after_ns=MINUTE)
+    assert len(cluster.view.specs) == 0
+
+
 def test_content_just_staged_is_not_collected_before_its_deployment_comes() -> None:
     cluster = ToyCluster()
     cluster.deploy(WEB)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from stackd.base.time import HOUR, MINUTE, SECOND, Duration
-from stackd.engine.inputs import Rejected, RemoveNode, ReportNode
+from stackd.engine.inputs import Rejected, RemoveNode, RemoveService, ReportNode, ReportTasks, Wake
 from stackd.engine.model import Availability, NodeState, Task
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import Port, PublishMode, Resources, RestartPolicy, TaskSpec, UpdateConfig
@@ -302,3 +303,18 @@ def test_a_bad_image_is_never_what_takes_over() -> None:
     cluster.run(a_spec(BAD), settings(1, drain_start_first=True))
     cluster.rounds(10)
     assert [task.id for task in cluster.running()] == [old.id]
+
+
+def test_the_record_of_a_removed_task_goes_when_its_fence_has_ended_whatever_else_happens_then() -> None:
+    cluster = a_cluster(2, 2, a_spec(fence=True))
+    (lost,), (other,) = on_node(cluster, 1), on_node(cluster, 2)
+    cluster.alive.discard(lost.node_id)
+    cluster.submit(RemoveNode(id=lost.node_id, principal=SOMEBODY, force=True))
+    cluster.submit(RemoveService(name="shop_web", principal=SOMEBODY))
+    cluster.now += MINUTE
+    statuses = [cluster.view.status_of(task.id) for task in cluster.view.tasks_of_node(other.node_id)]
+    stopped = tuple(msgspec.structs.replace(status, state=TaskState.SHUTDOWN) for status in statuses)
+    due = tuple(cluster.wakeups)
+    cluster.submit(Wake(services=due, whole=False), ReportTasks(node_id=other.node_id, statuses=stopped))
+    assert not cluster.view.tasks
+    assert not cluster.view.services

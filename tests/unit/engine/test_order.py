@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from stackd.base.time import SECOND, Duration
-from stackd.engine.inputs import FullPass, Rejected, ScaleService
+from stackd.engine.inputs import FullPass, Rejected, RemoveService, ScaleService
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import (
     ContainerSpec,
@@ -183,3 +183,12 @@ def test_looking_at_a_service_that_waits_decides_nothing() -> None:
     cluster.submit(FullPass())
     cluster.submit(FullPass())
     assert cluster.entries == before + 1  # the nodes are out of sight, and no more
+
+
+def test_a_dependency_that_is_not_required_is_waited_for_until_it_is_removed() -> None:
+    cluster = ToyCluster()
+    deploy(cluster, a_spec(BAD), settings(1), needing("db", required=False))
+    cluster.rounds(3)
+    assert cluster.tasks("shop_web") == []
+    cluster.submit(RemoveService(name="shop_db", principal=SOMEBODY))
+    assert len(cluster.live("shop_web")) == 1

@@ -200,6 +200,18 @@ def test_the_limit_counts_the_events_of_the_stack_that_is_asked_for() -> None:
     play(story)
 
 
+def test_the_audit_is_what_somebody_did() -> None:
+    async def story(manager: LiveManager) -> None:
+        await manager.apply(shop())
+        await manager.settle()
+        asked = EventsRequest(limit=1000, audit=True)
+        found = [event async for event in manager.control.events(asked, ANN)]
+        assert found
+        assert {event.principal for event in found} == {"local-user:ann"}
+
+    play(story)
+
+
 def test_following_events_gives_each_once_from_where_the_past_ends() -> None:
     async def story(manager: LiveManager) -> None:
         await manager.apply(shop())
@@ -318,6 +330,18 @@ def test_logs_are_those_of_a_service_or_of_the_one_task_that_a_prefix_names() ->
 
 
 # Changing one service by hand.
+
+
+def test_tasks_of_one_node_are_asked_for_by_its_name() -> None:
+    async def story(manager: LiveManager) -> None:
+        await manager.apply(shop())
+        await manager.settle()
+        everywhere = await manager.control.tasks(ListRequest(), ANN)
+        assert (await manager.control.tasks(ListRequest(node="host1"), ANN)).items == everywhere.items
+        with pytest.raises(NotFound):
+            await manager.control.tasks(ListRequest(node="stranger"), ANN)
+
+    play(story)
 
 
 def test_scaling_by_name_or_id_changes_the_number_of_tasks() -> None:

@@ -413,3 +413,15 @@ def test_logs_of_a_node_without_a_session_are_unavailable() -> None:
         assert NodeId("n1") in caught.value.message
 
     scenario(main, *ROWS)
+
+
+def test_a_node_that_a_new_leader_has_not_heard_of_opens_another_session() -> None:
+    async def main(desk: Desk, connect: Callable[[], AgentEnd]) -> None:
+        agent = connect()
+        await agent.open()
+        desk.write(a_node_status(state=NodeState.UNKNOWN))
+        assert await agent.next() == Goodbye(reason="a new leader has to hear from every node")
+        await connect().open()
+        assert sum(isinstance(one, RegisterNode) for one in desk.inputs) == 2
+
+    scenario(main, *ROWS)

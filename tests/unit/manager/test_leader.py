@@ -10,9 +10,11 @@ from typing import Any
 
 from stackd.api.dispatch import Assignments, Goodbye, Welcome
 from stackd.api.stream import memory_pair
+from stackd.base.errors import Unavailable
 from stackd.engine.model import Node, NodeState
 from stackd.engine.store import Store
-from stackd.manager.leader import NOT_LEADING, LeaderRole
+from stackd.manager.duty import LOOK_SECONDS, RETRY_SECONDS, Duty
+from stackd.manager.leader import NOT_LEADING, LeaderDuty, LeaderRole
 from stackd.manager.writer import Writer
 from stackd.raft.ensemble import Ensemble, Pace
 from stackd.simulation.loop import EPOCH, VirtualClock, run
@@ -37,7 +39,7 @@ class Manager:
         return agent, await agent.receive()
 
 
-def scenario(story: Callable[[Manager], Awaitable[None]]) -> None:
+def scenario(story: Callable[[Manager], Awaitable[None]], *duties: LeaderDuty) -> None:
     """The story of a manager that leads to begin with."""
 
     async def whole() -> None:
@@ -46,7 +48,7 @@ def scenario(story: Callable[[Manager], Awaitable[None]]) -> None:
         await here.start()
         await there.start()
         writer = Writer(Store(), here, VirtualClock(), random.Random(1))
-        role = LeaderRole(writer, here, opened, lambda: here.known_leader)
+        role = LeaderRole(writer, here, opened, lambda: here.known_leader, duties=duties)
         async with asyncio.TaskGroup() as group:
             parts = [group.create_task(writer.run()), group.create_task(role.run())]
             ensemble.depose("here")
@@ -116,5 +118,50 @@ def test_a_leader_that_is_elected_again_takes_agents_again() -> None:
         agent, first = await manager.hello()
         assert isinstance(first, Welcome)
         await agent.close()
+
+    scenario(story)
+
+
+def test_duties_last_as_long_as_the_leadership() -> None:
+    under_way: list[str] = []
+
+    async def duty() -> None:
+        under_way.append("duty")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            under_way.remove("duty")
+
+    async def story(manager: Manager) -> None:
+        assert under_way == ["duty"]
+        manager.ensemble.depose("there")
+        await asyncio.sleep(0.1)
+        assert under_way == []
+        manager.ensemble.depose("here")
+        await asyncio.sleep(0.1)
+        assert under_way == ["duty"]
+
+    scenario(story, duty)
+
+
+def test_a_look_that_fails_is_made_again_and_rows_that_matter_bring_one_on() -> None:
+    looks: list[float] = []
+
+    async def look() -> None:
+        looks.append(asyncio.get_running_loop().time())
+        if len(looks) == 1:
+            raise Unavailable("raft.member.change_pending", "not now")
+
+    async def story(manager: Manager) -> None:
+        duty = Duty("nodes", manager.writer, (Node,), look)
+        task = manager.group.create_task(duty.run())
+        await asyncio.sleep(0.1)
+        assert len(looks) == 1
+        await asyncio.sleep(LOOK_SECONDS + RETRY_SECONDS)
+        assert len(looks) == 2
+        await manager.hello()  # makes a node
+        await asyncio.sleep(0.1)
+        assert len(looks) == 3
+        task.cancel()
 
     scenario(story)

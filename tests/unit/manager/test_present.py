@@ -23,11 +23,13 @@ from stackd.spec.stack import (
     MountType,
     Port,
     RestartCondition,
+    ServiceMode,
     ServiceSettings,
     TaskSpec,
 )
 
 from control_builders import ANN, NODE, LiveManager, play
+from engine_builders import ENDING, ToyCluster, a_spec, settings
 
 SECRET = b"correct horse battery staple"
 
@@ -158,6 +160,25 @@ def test_a_global_service_wants_as_many_tasks_as_it_has_nodes() -> None:
         assert present.task_view(manager.view, task).name == "shop_web.host1"
 
     play(story)
+
+
+def test_of_a_job_what_has_completed_is_counted_of_what_has_to() -> None:
+    cluster = ToyCluster()
+    cluster.run(a_spec("v1"), settings(3, mode=ServiceMode.REPLICATED_JOB, max_concurrent=2))
+    cluster.until(lambda: len(cluster.running()) == 2)
+    cluster.report(cluster.running()[0], TaskState.COMPLETE)
+    cluster.until(lambda: len(cluster.running()) == 2)
+    shown = present.service_view(cluster.view, cluster.service())
+    assert (shown.mode, shown.replicas, shown.running, shown.completed, shown.iteration) == ("replicated-job", 3, 2, 1, 1)
+    assert (shown.converged, shown.message) == (False, "1 of 3 runs have completed")
+
+
+def test_a_completed_global_job_wants_what_it_has_done() -> None:
+    cluster = ToyCluster(nodes=2)
+    cluster.run(a_spec(ENDING), settings(mode=ServiceMode.GLOBAL_JOB))
+    cluster.settle()
+    shown = present.service_view(cluster.view, cluster.service())
+    assert (shown.replicas, shown.running, shown.completed, shown.converged) == (2, 0, 2, True)
 
 
 def test_status_follows_what_is_said_of_the_source() -> None:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import pytest
 from stackd.base.errors import StackdError, Unavailable
-from stackd.base.ids import NodeId, ServiceId
+from stackd.base.ids import Entropy, NodeId, ServiceId
 from stackd.base.time import SECOND, Instant
-from stackd.engine.inputs import Applied, Rejected, ReportNode, ReportSource, ReportTasks, ScaleService, StageContent, Wake
+from stackd.engine.inputs import (
+    Applied,
+    Input,
+    Rejected,
+    ReportNode,
+    ReportSource,
+    ReportTasks,
+    ScaleService,
+    StageContent,
+    Wake,
+)
 from stackd.engine.model import SYSTEM, Blob, NodeState, Service, TaskStatus
-from stackd.engine.store import Changes
+from stackd.engine.step import Decision
+from stackd.engine.store import Changes, View
 from stackd.engine.taskstate import TaskState
 from stackd.manager.inbox import BATCH_BYTES, BATCH_LIMIT, INBOX_LIMIT, Inbox, Pending
 from stackd.manager.timers import Timers
@@ -156,6 +168,26 @@ def test_the_one_input_that_can_never_be_stored_is_refused_alone() -> None:
             with pytest.raises(StackdError) as refused:
                 await manager.submit(look(9), too_large)
         assert refused.value.code == "raft.entry.too_large"
+        assert [report.result() for report in reports] == [Applied(changed=True)] * 3
+
+    play(story, LiveManager(delay_seconds=0.1))
+
+
+def test_an_input_on_which_the_engine_fails_is_refused_alone_and_the_loop_goes_on() -> None:
+    async def story(manager: LiveManager) -> None:
+        decide = manager.writer._decide_on
+
+        def failing(view: View, inputs: Sequence[Input], now: Instant, entropy: Entropy) -> Decision:
+            if look(9) in inputs:
+                raise RuntimeError("planted")
+            return decide(view, inputs, now, entropy)
+
+        manager.writer._decide_on = failing
+        async with asyncio.TaskGroup() as group:
+            reports = [group.create_task(manager.writer.submit(look(number))) for number in range(3)]
+            with pytest.raises(StackdError) as refused:
+                await manager.writer.submit(look(9))
+        assert refused.value.code == "engine.fault"
         assert [report.result() for report in reports] == [Applied(changed=True)] * 3
 
     play(story, LiveManager(delay_seconds=0.1))

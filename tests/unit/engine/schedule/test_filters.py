@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from stackd.engine.model import Availability, NodeState
-from stackd.engine.schedule.placement import Discount, NodeInfo, place
+from stackd.engine.schedule.placement import Discount, NodeInfo
 from stackd.spec.stack import (
     ContainerSpec,
     GenericResource,
@@ -20,7 +20,7 @@ from stackd.spec.stack import (
     TaskSpec,
 )
 
-from schedule_builders import a_group, a_node, a_spec, a_task, listeners
+from schedule_builders import a_group, a_node, a_spec, a_task, listeners, place
 
 
 def spec(**fields: Any) -> TaskSpec:

@@ -5,10 +5,10 @@ from collections import Counter
 
 from stackd.base.ids import NodeId
 from stackd.engine.model import Availability, NodeState
-from stackd.engine.schedule.placement import Discount, NodeInfo, Verdict, place
+from stackd.engine.schedule.placement import Discount, NodeInfo, Verdict
 from stackd.spec.stack import Port, Resources
 
-from schedule_builders import a_group, a_node, a_spec, a_task, listeners
+from schedule_builders import a_group, a_node, a_spec, a_task, listeners, place
 
 MIB = 1 << 20
 

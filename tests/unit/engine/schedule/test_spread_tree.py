@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Any
 
 import msgspec
-from stackd.engine.schedule.placement import Discount, NodeInfo, Placements, place
+from stackd.engine.schedule.placement import Discount, NodeInfo, Placements
 from stackd.spec.stack import Placement, Resources, TaskSpec
 
-from schedule_builders import a_group, a_node, a_spec, a_task
+from schedule_builders import a_group, a_node, a_spec, a_task, place
 
 GIB = 1 << 30
 

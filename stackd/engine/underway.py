@@ -1,0 +1,69 @@
+"""How many tasks of each service are on their way: they should run and don't yet. Kept up to date with every task, so that a
+report on one of thousands need not look at the others to know that the service has not converged.
+
+Derived, never stored. A count above zero says that the service has not converged; zero says nothing: tasks may be missing,
+too many, or told to stop.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from stackd.base.ids import ServiceId
+from stackd.engine.model import Task, TaskStatus
+from stackd.engine.tables import Table
+from stackd.engine.taskstate import TaskState
+
+
+def underway_of(task: Task | None, status: TaskStatus | None) -> ServiceId | None:
+    """The service that the task is on its way for. Jobs have none: how far they are is told by what has completed."""
+    if task is None or task.iteration or task.desired > TaskState.COMPLETE:
+        return None
+    return task.service_id if status is None or status.state < TaskState.RUNNING else None
+
+
+class Underway:
+    """The tasks on their way, and their number by service."""
+
+    def __init__(self) -> None:
+        self._of: Table[ServiceId] = Table()
+        self._counts: Table[int] = Table()
+
+    def fork(self) -> Underway:
+        other = Underway()
+        other._of = self._of.fork()
+        other._counts = self._counts.fork()
+        return other
+
+    def service_of(self, task_id: str) -> ServiceId | None:
+        """The service that the task is counted for."""
+        return self._of.get(task_id)
+
+    def count(self, service_id: ServiceId) -> int:
+        return self._counts.get(service_id) or 0
+
+    def settle(self, task_id: str, service_id: ServiceId | None) -> None:
+        """Let the task be on its way for the service, or for none."""
+        before = self._of.get(task_id)
+        if before == service_id:
+            return
+        if before is not None:
+            self._of.pop(task_id)
+            self._counts.put(before, self.count(before) - 1)
+            if not self.count(before):
+                self._counts.pop(before)
+        if service_id is not None:
+            self._of.put(task_id, service_id)
+            self._counts.put(service_id, self.count(service_id) + 1)
+
+    def difference(self, changes: Iterable[tuple[str, ServiceId | None]]) -> Counter[ServiceId]:
+        """By how much settling these tasks would change the counts."""
+        counts: Counter[ServiceId] = Counter()
+        for task_id, after in changes:
+            before = self.service_of(task_id)
+            if before is not None:
+                counts[before] -= 1
+            if after is not None:
+                counts[after] += 1
+        return counts

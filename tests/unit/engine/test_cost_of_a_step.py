@@ -1,0 +1,141 @@
+"""A step costs what it changes, not what the cluster has. Counted are the rows that are looked up, which no other load on the
+machine changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from stackd.base.records import encode
+from stackd.engine import draft as draft_module
+from stackd.engine.inputs import ReportTasks, ScaleService
+from stackd.engine.model import TaskStatus
+from stackd.engine.step import Decision, step
+from stackd.engine.tables import Table
+from stackd.engine.taskstate import TaskState
+from stackd.spec.stack import RestartPolicy
+
+from engine_builders import SOMEBODY, ToyCluster, a_spec, settings
+
+
+class Lookups:
+    """How many rows have been looked up, by their keys or by going through a table."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        get, values = Table.get, Table.values
+
+        def counted_get(table: Table[Any], key: str) -> Any:
+            self.count += 1
+            return get(table, key)
+
+        def counted_values(table: Table[Any]) -> Iterator[Any]:
+            for row in values(table):
+                self.count += 1
+                yield row
+
+        patch.setattr(Table, "get", counted_get)
+        patch.setattr(Table, "values", counted_values)
+
+    def of(self, work: Callable[[], object]) -> int:
+        before = self.count
+        work()
+        return self.count - before
+
+
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> Lookups:
+    return Lookups(monkeypatch)
+
+
+def a_running_cluster(nodes: int, *services: tuple[str, int]) -> ToyCluster:
+    cluster = ToyCluster(nodes=nodes, checked=False)
+    cluster.deploy(*((name, a_spec(name), settings(replicas)) for name, replicas in services))
+    report_all(cluster, TaskState.RUNNING)
+    return cluster
+
+
+def report_all(cluster: ToyCluster, state: TaskState) -> None:
+    for node in list(cluster.view.nodes.values()):
+        tasks = cluster.view.tasks_of_node(node.id)
+        reports = tuple(TaskStatus(id=task.id, state=state, at=cluster.now, running_at=cluster.now) for task in tasks)
+        cluster.submit(ReportTasks(node_id=node.id, statuses=reports))
+
+
+def report_one(cluster: ToyCluster, lookups: Lookups, state: TaskState) -> int:
+    """What a report on one task costs, with all that follows from it."""
+    task = cluster.live()[0]
+    report = TaskStatus(id=task.id, state=state, at=cluster.now, running_at=cluster.now)
+    return lookups.of(lambda: cluster.submit(ReportTasks(node_id=task.node_id, statuses=(report,))))
+
+
+def test_replacing_one_task_costs_the_same_on_a_few_nodes_and_on_many(lookups: Lookups) -> None:
+    few, many = (a_running_cluster(nodes, ("web", 8), ("db", 8)) for nodes in (10, 300))
+    assert report_one(many, lookups, TaskState.FAILED) <= 1.1 * report_one(few, lookups, TaskState.FAILED)
+
+
+def test_replacing_one_task_costs_the_same_for_a_small_and_for_a_large_service(lookups: Lookups) -> None:
+    small, large = (a_running_cluster(10, ("web", replicas)) for replicas in (12, 400))
+    assert report_one(large, lookups, TaskState.FAILED) <= 1.1 * report_one(small, lookups, TaskState.FAILED)
+
+
+def test_a_report_costs_the_same_however_many_other_tasks_are_still_starting(lookups: Lookups) -> None:
+    few, many = (ToyCluster(nodes=10, checked=False) for _ in range(2))
+    few.deploy(("web", a_spec(), settings(12)))
+    many.deploy(("web", a_spec(), settings(400)))
+    assert report_one(many, lookups, TaskState.RUNNING) <= 1.1 * report_one(few, lookups, TaskState.RUNNING)
+
+
+def deploying(services: int, lookups: Lookups) -> int:
+    return lookups.of(lambda: a_running_cluster(3, *((f"s{number}", 1) for number in range(services))))
+
+
+def test_each_service_of_a_large_stack_costs_what_it_does_in_a_small_one(lookups: Lookups) -> None:
+    assert deploying(100, lookups) <= 1.1 * 10 * deploying(10, lookups)
+
+
+def continuing(cluster: ToyCluster, decision: Decision, lookups: Lookups) -> Iterator[int]:
+    """The costs of all further entries of a decision that one has no room for, less one for each task there is: that much is
+    needed to know which slots are filled."""
+    while decision.rest is not None:
+        assert decision.transaction is not None
+        cluster.store.apply(cluster.store.index + 1, encode(decision.transaction))
+        before = lookups.count
+        decision = step(cluster.view, [decision.rest], cluster.now, cluster.entropy)
+        yield lookups.count - before - len(cluster.view.tasks)
+
+
+def test_each_entry_of_a_large_deployment_costs_what_it_adds(lookups: Lookups, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft_module, "CHANGES_MAX", 200)
+    cluster = ToyCluster(nodes=10, checked=False)
+    cluster.deploy(("web", a_spec(), settings(0)))
+    grow = ScaleService(name="shop_web", replicas=900, principal=SOMEBODY)
+    costs = list(continuing(cluster, step(cluster.view, [grow], cluster.now, cluster.entropy), lookups))
+    assert len(costs) >= 9
+    assert max(costs[:-1]) <= 1.2 * min(costs[:-1])
+
+
+def test_a_service_that_no_entry_has_room_for_is_filled_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft_module, "CHANGES_MAX", 20)
+    cluster = ToyCluster(nodes=3)
+    cluster.deploy(("web", a_spec(), settings(40)), ("db", a_spec(), settings(30)))
+    assert sorted(task.slot for task in cluster.live("shop_web")) == list(range(1, 41))
+    assert sorted(task.slot for task in cluster.live("shop_db")) == list(range(1, 31))
+    assert all(task.node_id for task in (*cluster.live("shop_web"), *cluster.live("shop_db")))
+
+
+def test_what_happens_while_a_service_is_filled_is_not_overlooked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft_module, "CHANGES_MAX", 20)
+    cluster = ToyCluster(nodes=3, checked=False)  # there is something to add until the end
+    cluster.deploy(("web", a_spec(restart=RestartPolicy(delay_ns=0)), settings(1)))
+    grow = ScaleService(name="shop_web", replicas=30, principal=SOMEBODY)
+    decision = step(cluster.view, [grow], cluster.now, cluster.entropy)
+    shrink = ScaleService(name="shop_web", replicas=12, principal=SOMEBODY)
+    assert decision.transaction is not None
+    assert decision.rest is not None
+    cluster.store.apply(cluster.store.index + 1, encode(decision.transaction))
+    cluster.report(cluster.live()[0], TaskState.FAILED, error="killed")
+    cluster.submit(shrink)
+    cluster.submit(decision.rest)
+    assert sorted(task.slot for task in cluster.live()) == list(range(1, 13))
