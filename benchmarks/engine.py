@@ -5,6 +5,9 @@ decode, `apply`. Figures are CPU seconds of this process; beside them, where the
 tasks (its scheduler benchmark on two cores of an idle server, two runs averaged). SwarmKit's begins with tasks that exist and
 ends when they are assigned; ours makes them as well.
 
+Then what a running cluster costs: all tasks of a large service are reported to run, node by node, and one task after the other
+fails and is replaced, on few nodes and on many.
+
 `--full` adds the largest cases, which take some minutes.
 """
 
@@ -27,7 +30,6 @@ from stackd.engine.inputs import (
     ServiceManifest,
     StackManifest,
     StageContent,
-    Wake,
 )
 from stackd.engine.model import (
     Node,
@@ -108,7 +110,7 @@ class Bench:
             decision = step(self.store.view, inputs, NOW, self._entropy)
             if decision.transaction is not None:
                 self._apply(decision.transaction)
-            inputs = (Wake(services=decision.more),) if decision.more else ()
+            inputs = (decision.rest,) if decision.rest is not None else ()
 
     def _apply(self, transaction: Transaction) -> None:
         self.store.apply(self.store.index + 1, encode(transaction))
@@ -160,7 +162,7 @@ def deploy(bench: Bench, case: Case) -> None:
         bench.decide([DeployRevision(label="bench", source="", stacks=(manifest,), principal=SOMEBODY)])
 
 
-def measure(case: Case) -> Bench:
+def measure(case: Case) -> None:
     bench = Bench(case.nodes)
     begin = time.process_time()
     deploy(bench, case)
@@ -169,28 +171,40 @@ def measure(case: Case) -> Bench:
     assert placed == case.tasks, f"{placed} of {case.tasks} tasks were placed"
     more = {"swarm": case.swarm, "ratio": seconds / case.swarm} if case.swarm else {}
     figure(case.name, seconds, "cpu_s", per_task_us=seconds / case.tasks * 1e6, **more)
-    return bench
 
 
-def measure_failures(bench: Bench, name: str) -> None:
-    """One task after the other fails and is followed by another one: the cost of a small decision in a large cluster."""
-    view = bench.store.view
-    tasks = [task for number, task in enumerate(view.tasks.values()) if number < 200]
+def measure_reports(case: Case) -> None:
+    """All tasks are reported to run, those of one node at a time: what follows a large deployment."""
+    bench = Bench(case.nodes)
+    deploy(bench, case)
+    reports = [tuple(bench.store.view.tasks_of_node(node.id)) for node in bench.store.view.nodes.values()]
+    begin = time.process_time()
+    for tasks in filter(None, reports):
+        running = tuple(TaskStatus(id=task.id, state=TaskState.RUNNING, at=NOW, running_at=NOW) for task in tasks)
+        bench.decide([ReportTasks(node_id=tasks[0].node_id, statuses=running)])
+    seconds = time.process_time() - begin
+    figure(case.name, seconds, "cpu_s", per_task_us=seconds / case.tasks * 1e6)
+
+
+def measure_failures(nodes: int) -> None:
+    """One task after the other fails and is followed by another one: a small decision, whatever the size of the cluster."""
+    bench = Bench(nodes)
+    deploy(bench, Case("", nodes, tasks=2_000, services=20))
+    tasks = [task for number, task in enumerate(bench.store.view.tasks.values()) if number < 200]
     begin = time.process_time()
     for task in tasks:
         failed = TaskStatus(id=task.id, state=TaskState.FAILED, at=NOW, error="bench")
         bench.decide([ReportTasks(node_id=task.node_id, statuses=(failed,))])
-    figure(name, (time.process_time() - begin) / len(tasks) * 1000, "cpu_ms", tasks=len(view.tasks), nodes=len(view.nodes))
+    figure(f"one_failed_task_replaced_on_{nodes}_nodes", (time.process_time() - begin) / len(tasks) * 1000, "cpu_ms")
 
 
 def main(arguments: list[str]) -> int:
     """Run all cases; `--full` the largest ones as well."""
-    cases = (*CASES, *FULL) if "--full" in arguments else CASES
-    last: Bench | None = None
-    for case in cases:
-        last = measure(case)
-    if last is not None:
-        measure_failures(last, f"one_failed_task_replaced_in_{cases[-1].name}")
+    for case in (*CASES, *FULL) if "--full" in arguments else CASES:
+        measure(case)
+    measure_reports(Case("reports_1k_nodes_10k_tasks", 1_000, 10_000, 1))
+    for nodes in (10, 1_000, 5_000):
+        measure_failures(nodes)
     return 0
 
 

@@ -101,6 +101,7 @@ class TroubledFile:
         self._file = file
         self._disk = disk
         self.write = file.write
+        self.reserve = file.reserve
         self.truncate = file.truncate
         self.close = file.close
 

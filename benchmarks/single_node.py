@@ -23,6 +23,7 @@ from stackd.api.control import ApplyRequest, ListRequest, NameRequest, UpdateReq
 from stackd.api.views import ServiceView
 from stackd.spec.files import DictFiles
 from stackd.spec.load import load_stack
+from stackd.spec.surroundings import Surroundings
 from tests.dockerd import PrivateDockerd, private_dockerd, wait_until
 
 from benchmarks.figures import figure, ratio
@@ -77,7 +78,7 @@ class OurNode:
         self.process.wait(30)
 
     def apply(self, text: str) -> None:
-        loaded = load_stack(text.encode(), file="bench.yaml", name=None, files=DictFiles({}), environment={})
+        loaded = load_stack(text.encode(), Surroundings("bench.yaml", None, DictFiles({}), {}))
         self.client.apply(ApplyRequest(stacks=(loaded.spec,), files=("bench.yaml",)))
 
     def until(self, condition: Callable[[ServiceView], bool]) -> None:

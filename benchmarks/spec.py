@@ -16,6 +16,7 @@ from pathlib import Path
 
 from stackd.spec.files import DictFiles
 from stackd.spec.load import load_stack
+from stackd.spec.surroundings import Surroundings
 
 from benchmarks.figures import figure
 
@@ -68,7 +69,7 @@ def a_usual_file() -> str:
 
 
 def load(text: str) -> None:
-    load_stack(text.encode(), file="stack.yaml", name="bench", files=DictFiles({}), environment={})
+    load_stack(text.encode(), Surroundings("stack.yaml", "bench", DictFiles({}), {}))
 
 
 def whole_command() -> float:

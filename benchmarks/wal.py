@@ -17,8 +17,8 @@ from pathlib import Path
 from stackd.raft.directory import open_directory
 from stackd.raft.disk import SystemDisk
 from stackd.raft.frame import Identity, Kind, Record
-from stackd.raft.recovery import read_log
 from stackd.raft.member import ClusterMember
+from stackd.raft.recovery import read_log
 from stackd.raft.wal import Log
 from stackd.security.keys import Purpose, RootKey
 

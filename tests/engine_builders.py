@@ -137,9 +137,9 @@ class ToyCluster:
         decision = self._decide(inputs)
         replies = decision.replies
         for _ in range(1000):
-            if not decision.more:
+            if decision.rest is None:
                 return replies[-1]
-            decision = self._decide([Wake(services=decision.more)])
+            decision = self._decide([decision.rest])
         raise AssertionError("the engine never finishes")
 
     def _decide(self, inputs: Sequence[Input]) -> Decision:
@@ -154,7 +154,7 @@ class ToyCluster:
         if before is not None:
             assert check_state(self.view) == []
             assert check_transition(before, self.view) == []
-            if not decision.more:
+            if decision.rest is None:
                 self._assert_nothing_to_add()
         return decision
 

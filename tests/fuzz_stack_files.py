@@ -2,194 +2,177 @@
 
     make fuzz N=200000 [SEED=1]          (or: python tests/fuzz_stack_files.py --count 200000 --seed 1)
 
-Cases are mutations of right files: the examples, a file with every key, and the corpus where it lies beside the project.
-Case k of seed s is always the same text. They run in batches in processes of their own, so that a crash of the YAML
-library in C is a failure of one case and not the end of the run. A case that fails is kept as a file, and its command
-printed.
+Cases are mutations of right stacks (`mutated_stacks.py`): the examples, files with every key, and the corpus where it lies
+beside the project, alone or of several files. What is accepted has a long form that means the same, and requests for the
+official API. Cases run in batches in processes of their own, so that a crash of the YAML library in C is a failure of one
+case and not the end of the run. A case that fails is kept as a folder, and its command printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from stackd.base.errors import Problem, SpecErrors
+from stackd.base.errors import Position, Problem, SpecErrors, StackdError
+from stackd.cli.yamltext import yaml_text
 from stackd.spec.digest import spec_digest
+from stackd.spec.docker.bodies import docker_bodies
+from stackd.spec.dotenv import VARIABLES_FILE
 from stackd.spec.files import DictFiles
-from stackd.spec.load import load_stack
+from stackd.spec.interpolate import SECTIONS
+from stackd.spec.load import LoadedDocument, load_document, load_stack
+from stackd.spec.problems import Problems
+from stackd.spec.render import render
+from stackd.spec.report import format_problem
+from stackd.spec.stack import StackSpec
+from stackd.spec.surroundings import FileText, Surroundings
 
-from spec_builders import ENVIRONMENT, EVERY_KEY, SIDE_FILES
+from mutated_stacks import STACK, Case, case, kept_case, seeds
+from spec_builders import ENVIRONMENT
 
-ROOT = Path(__file__).resolve().parent.parent
-CORPUS = Path(os.environ.get("CORPUS", ROOT.parent / "shared" / "corpus" / "dev"))
+DIRECTORY = "/srv/shop"
+OTHER_FILE = b"A=1\n"
 BATCH = 1000
 CASE_SECONDS = 20
 """A case that takes longer hangs: right files of this size take some milliseconds."""
-
-# fmt: off
-SCALARS = (
-    "", "null", "~", "-1", "0", "1e999", "NaN", ".inf", "99999999999999999999", "0x10", "0o17", "08", "1_000", "true", "Yes",
-    "2001-12-14", "12:30:45", '""', "' '", "{}", "[]", "{a: }", "[,]", "[[[[", "]]]]", "&a", "*a", "*web", "<<: *a",
-    "${", "${}", "${X", "$$", "${X:-${Y:-${Z}}}", "${X:?}", "${é}", "$", "{{.Service.Name}}", "{{", "a" * 300, "é😀",
-    "!!binary x", "!!str 1", "!foo bar", "? x", "- -", "|", ">", "|2-", '"\\x00"', '"\\u2028"', "\\", "@", "`", "%", "#",
-    "k: v: w", "\u2028", "\ufeff", "\t", "\x00", "\x1b", "127.0.0.1:8080:80/tcp", "8080-8090:80-91", "1:2:3:4", "/", "..",
-    "../../x", "~/x", "C:\\x", "1h1m1s1ms", "10x", "1.5.1", "64M", "node.labels.a==b", "node.role = manager", "x-", "-", ":",
-)
-KEYS = (
-    "services", "image", "deploy", "replicas", "mode", "ports", "volumes", "networks", "configs", "secrets", "environment",
-    "env_file", "healthcheck", "test", "update_config", "placement", "constraints", "resources", "limits", "x-a", "name",
-    "version", "depends_on", "extends", "include", "profiles", "driver_opts", "external", "file", "target", "source", "<<",
-    "ulimits", "labels",
-)
-# fmt: on
-
-
-def seeds() -> list[str]:
-    """The right files that cases are made of, in an order that doesn't depend on the machine."""
-    found = [EVERY_KEY, *(path.read_text() for path in sorted((ROOT / "examples").glob("**/*.yaml")))]
-    if CORPUS.is_dir():
-        found += [path.read_text("utf-8", "replace") for path in sorted(CORPUS.glob("*/stack.yml"))]
-    return found
-
-
-def case(texts: Sequence[str], seed: int, number: int) -> bytes:
-    """The text of one case."""
-    rng = random.Random(f"{seed}/{number}")
-    text = rng.choice(texts)
-    for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
-        text = rng.choices(_MUTATIONS, _WEIGHTS)[0](text, rng, texts)
-    data = text.encode("utf-8", "surrogatepass")[: 64 * 1024]
-    return _bytes(data, rng) if rng.random() < 0.2 else data
-
-
-def _value(text: str, rng: random.Random, texts: Sequence[str]) -> str:
-    """Another value behind one of the keys or dashes."""
-    lines = text.split("\n")
-    at = rng.randrange(len(lines))
-    head, separator, _ = lines[at].partition(rng.choice((": ", "- ", ":")))
-    lines[at] = head + separator + rng.choice(SCALARS)
-    return "\n".join(lines)
-
-
-def _key(text: str, rng: random.Random, texts: Sequence[str]) -> str:
-    """One key renamed, or put where it has no place."""
-    lines = text.split("\n")
-    at = rng.randrange(len(lines))
-    indent = len(lines[at]) - len(lines[at].lstrip())
-    _, colon, rest = lines[at].partition(":")
-    lines[at] = " " * indent + rng.choice(KEYS) + (colon or ":") + rest
-    return "\n".join(lines)
-
-
-def _lines(text: str, rng: random.Random, texts: Sequence[str]) -> str:
-    """Lines removed, repeated or put elsewhere."""
-    lines = text.split("\n")
-    start = rng.randrange(len(lines))
-    taken = lines[start : start + rng.randint(1, 6)]
-    match rng.randrange(3):
-        case 0:
-            del lines[start : start + len(taken)]
-        case 1:
-            lines[start:start] = taken
-        case _:
-            del lines[start : start + len(taken)]
-            target = rng.randint(0, len(lines))
-            lines[target:target] = taken
-    return "\n".join(lines)
-
-
-def _indent(text: str, rng: random.Random, texts: Sequence[str]) -> str:
-    lines = text.split("\n")
-    for at in range(start := rng.randrange(len(lines)), min(len(lines), start + rng.randint(1, 5))):
-        lines[at] = rng.choice((" ", "  ", "\t", "- ", "? ")) + lines[at] if rng.random() < 0.6 else lines[at][2:]
-    return "\n".join(lines)
-
-
-def _nest(text: str, rng: random.Random, texts: Sequence[str]) -> str:
-    """Nesting, deep enough now and then to exhaust a parser that recurses."""
-    depth = rng.choice((3, 20, 200, 20_000))
-    opening, closing = rng.choice((("[", "]"), ("{a: ", "}"), ("- ", ""), ("${X:-", "}"), ("? ", "")))
-    at = rng.randint(0, len(text))
-    return text[:at] + opening * depth + closing * (depth if rng.random() < 0.5 else 0) + text[at:]
-
-
-def _splice(text: str, rng: random.Random, texts: Sequence[str]) -> str:
-    """The beginning of one file and the end of another."""
-    other = rng.choice(texts)
-    return text[: rng.randint(0, len(text))] + other[rng.randint(0, len(other)) :]
-
-
-def _bytes(data: bytes, rng: random.Random) -> bytes:
-    changed = bytearray(data)
-    for _ in range(rng.randint(1, 8)):
-        at = rng.randint(0, len(changed))
-        match rng.randrange(3):
-            case 0:
-                changed[at:at] = bytes(rng.randrange(256) for _ in range(rng.randint(1, 4)))
-            case 1:
-                del changed[at : at + rng.randint(1, 4)]
-            case _:
-                changed[at : at + 1] = bytes([rng.randrange(256)])
-    return bytes(changed)
-
-
-_MUTATIONS = (_value, _key, _lines, _indent, _nest, _splice)
-_WEIGHTS = (10, 4, 3, 2, 1, 1)
-"""Mostly small changes: a case that is refused at its first line says little about the rest."""
 
 
 class Fault(AssertionError):
     """What a case did that no case may do."""
 
 
-def check(text: bytes) -> bool:
-    """Load one case; whether it was accepted. Raises Fault for anything but a stack or errors with places."""
+class CaseFiles(DictFiles):
+    """The files of a case, which may also be named by their absolute paths, as the long form does. Nearly all others that
+    a stack names are there too, or few would be accepted."""
+
+    def read(self, path: str) -> bytes:
+        inside = path.removeprefix(f"{DIRECTORY}/")
+        try:
+            return super().read(inside)
+        except StackdError as error:
+            if error.code != "spec.file.missing" or "." not in inside or inside == VARIABLES_FILE:
+                raise
+            return OTHER_FILE
+
+
+def check(case: Case, *, long_form: bool = False) -> bool:
+    """Load one case; whether it was accepted. Raises Fault for anything but a stack or errors with places. With `long_form`
+    also where the long form doesn't mean the same: asked for by hand (`--again FILE`), since some odd mutations of
+    `x-stackd` still differ there."""
+    around = Surroundings(STACK, "s", CaseFiles(case.files, directory=DIRECTORY), ENVIRONMENT)
+    overrides = [FileText(case.files[path], path) for path in case.overrides]
     try:
-        loaded = load_stack(
-            text, file="s.yaml", name="s", files=DictFiles(SIDE_FILES, directory="/srv"), environment=ENVIRONMENT
-        )
+        loaded = load_stack(case.files[STACK], around, overrides)
     except SpecErrors as errors:
-        for problem in errors.problems:
-            _check_problem(problem, text)
+        _check_problems(errors.problems, case.files)
         return False
-    for problem in loaded.warnings:
-        _check_problem(problem, text)
-    for service in loaded.spec.services:
-        spec_digest(service.task)
+    _check_problems(loaded.warnings, case.files)
+    document = load_document(case.files[STACK], around, overrides)
+    _check_bodies(document)
+    if long_form:
+        _check_long_form(document, loaded.spec)
     return True
 
 
-def _check_problem(problem: Problem, text: bytes) -> None:
+def _check_problems(problems: Sequence[Problem], files: Mapping[str, bytes]) -> None:
+    for problem in problems:
+        _check_problem(problem, files)
+        format_problem(problem)
+
+
+def _check_problem(problem: Problem, files: Mapping[str, bytes]) -> None:
+    place = problem.position
     if not problem.code.startswith("spec.") or not problem.message:
         raise Fault(f"a problem without a code or a message: {problem}")
-    if problem.position is None or not problem.position.file:
+    if problem.code == "spec.more":
+        return
+    if place is None or not place.file:
         raise Fault(f"a problem without a place: {problem}")
-    lines = text.count(b"\n") + text.count(b"\r") + len(text.decode("utf-8", "replace").splitlines()) + 1
-    if problem.position.line > lines:
-        raise Fault(f"a place behind the end of the file: {problem}")
+    if not place.line:
+        return
+    text = files.get(place.file, OTHER_FILE).decode("utf-8-sig", "replace")
+    # YAML 1.1 has more line ends than 1.2; which of both a file is read as depends on what is in it.
+    if not any(_has_place(lines, place) for lines in (text.splitlines(), re.split("\r\n|\r|\n", text))):
+        raise Fault(f"a place outside of the file: {problem}")
+
+
+def _has_place(lines: Sequence[str], place: Position) -> bool:
+    return place.line <= max(len(lines), 1) and 1 <= place.column <= len("".join(lines[place.line - 1 : place.line])) + 1
+
+
+def _check_bodies(loaded: LoadedDocument) -> None:
+    problems = Problems()
+    docker_bodies(loaded.document, loaded.around, loaded.sources, problems)
+
+
+def _check_long_form(loaded: LoadedDocument, meant: StackSpec) -> None:
+    """The long form of what was accepted means the same, and is its own long form."""
+    around = replace(loaded.around, variable_files=())
+    shown = _shown(loaded)
+    text = yaml_text(_literal(shown)).encode()
+    try:
+        again = load_stack(text, around).spec
+    except SpecErrors as error:
+        raise Fault(f"the long form is refused: {error}") from error
+    if again != meant:
+        raise Fault(f"the long form means something else: {_first_difference(meant, again)}")
+    if [spec_digest(each.task) for each in again.services] != [spec_digest(each.task) for each in meant.services]:
+        raise Fault("equal specs have different digests")
+    if _shown(load_document(text, around)) != shown:
+        raise Fault("the long form has another long form")
+
+
+def _shown(loaded: LoadedDocument) -> dict[str, Any]:
+    return render(loaded.document, loaded.around.files.directory, loaded.around.environment)
+
+
+def _literal(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with its dollar signs doubled where variables are looked for; the long form has none."""
+    return {name: _doubled(value) if name in SECTIONS else value for name, value in document.items()}
+
+
+def _doubled(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("$", "$$")
+        case dict():
+            return {name: _doubled(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_doubled(item) for item in value]
+        case _:
+            return value
+
+
+def _first_difference(one: StackSpec, other: StackSpec) -> str:
+    for left, right in zip(one.services, other.services, strict=False):
+        if left != right:
+            return f"{left!r} is not {right!r}"
+    return f"{one!r} is not {other!r}"
 
 
 def run_batch(seed: int, first: int, count: int, folder: Path) -> int:
-    """Run cases in this process. The one under way lies in `folder`, for the parent to find after a crash."""
+    """Run cases in this process. The number of the one under way lies in `folder`, for the parent to find
+    after a crash."""
     texts = seeds()
     signal.signal(signal.SIGALRM, _too_long)
     accepted = 0
     for number in range(first, first + count):
-        text = case(texts, seed, number)
-        (folder / "case").write_bytes(text)
         (folder / "number").write_text(str(number))
         signal.alarm(CASE_SECONDS)
-        accepted += check(text)
+        accepted += check(case(texts, seed, number))
         signal.alarm(0)
     return accepted
 
@@ -226,11 +209,13 @@ def _batch(seed: int, first: int, count: int) -> tuple[int, str]:
 
 
 def _failure(seed: int, folder: Path, ended: subprocess.CompletedProcess[str]) -> str:
-    number = (folder / "number").read_text() if (folder / "number").exists() else "?"
-    kept = Path(tempfile.gettempdir()) / f"stackd-fuzz-{seed}-{number}.yaml"
-    if (folder / "case").exists():
-        kept.write_bytes((folder / "case").read_bytes())
     why = f"signal {-ended.returncode}" if ended.returncode < 0 else "\n".join(ended.stderr.strip().splitlines()[-6:])
+    if not (folder / "number").exists():
+        return f"a batch of seed {seed} didn't start: {why}"
+    number = int((folder / "number").read_text())
+    kept = Path(tempfile.gettempdir()) / f"stackd-fuzz-{seed}-{number}"
+    shutil.rmtree(kept, ignore_errors=True)
+    case(seeds(), seed, number).write(kept)
     return f"case {number} of seed {seed}, kept as {kept}: {why}\n  again: {sys.executable} {__file__} --again {kept}"
 
 
@@ -253,7 +238,7 @@ def _lines_of(failures: Sequence[str]) -> Iterator[str]:
 def main() -> int:
     given = _arguments()
     if given.again:
-        print("accepted" if check(given.again.read_bytes()) else "refused, with places")
+        print("accepted" if check(kept_case(given.again), long_form=True) else "refused, with places")
         return 0
     if given.batch:
         print(run_batch(given.seed, given.first, given.count, given.batch))

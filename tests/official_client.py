@@ -20,7 +20,7 @@ from stackd.spec.load import LoadedDocument, load_document, parse
 from stackd.spec.nodes import plain
 from stackd.spec.problems import Problems
 from stackd.spec.render import render
-from stackd.spec.resolve.stack import Surroundings
+from stackd.spec.surroundings import Surroundings
 
 DIRECTORY = "/srv/stack"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/srv/stack/home"}
@@ -95,11 +95,10 @@ def our_config(folder: Path) -> Answer:
 
 def our_bodies(folder: Path) -> Answer:
     """What `stackd config -o docker` prints."""
-    around = Surroundings("stack.yml", STACK, StackFiles(folder), ENVIRONMENT)
     try:
         loaded = _loaded(folder)
         problems = Problems()
-        bodies = docker_bodies(loaded.document, around, loaded.sources, problems)
+        bodies = docker_bodies(loaded.document, loaded.around, loaded.sources, problems)
         problems.raise_errors()
     except SpecErrors as error:
         return _refused(error)
@@ -108,7 +107,8 @@ def our_bodies(folder: Path) -> Answer:
 
 def _loaded(folder: Path) -> LoadedDocument:
     text = (folder / "stack.yml").read_bytes()
-    loaded = load_document(text, file="stack.yml", files=StackFiles(folder), environment=ENVIRONMENT)
+    # The official client knows no `.env`.
+    loaded = load_document(text, Surroundings("stack.yml", STACK, StackFiles(folder), ENVIRONMENT, variable_files=()))
     loaded.problems.raise_form_errors()
     return loaded
 

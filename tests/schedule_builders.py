@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stackd.base.ids import NodeId, ServiceId, TaskId
 from stackd.base.time import Instant
 from stackd.engine.model import Availability, Node, NodeDescription, NodeState, NodeStatus, Role, Service, Task
-from stackd.engine.schedule.placement import Group, NodeInfo
+from stackd.engine.schedule import placement
+from stackd.engine.schedule.placement import Discount, Group, NodeInfo, Placements
+from stackd.engine.schedule.spread import Candidate, candidate
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import ContainerSpec, Placement, Port, Resources, ServiceSettings, TaskSpec
 
 NOW = Instant(0)
+
+
+class Listed:
+    """A list of nodes, all with accounts and all ranked at once: the plain form of what the engine does step by step."""
+
+    def __init__(self, nodes: Sequence[NodeInfo]) -> None:
+        self._by_id = {info.id: info for info in nodes}
+
+    def get(self, node_id: NodeId) -> NodeInfo | None:
+        return self._by_id.get(node_id)
+
+    def all(self) -> Sequence[NodeInfo]:
+        return list(self._by_id.values())
+
+    def ranked(self) -> Iterator[Candidate]:
+        return iter(sorted(map(candidate, self._by_id.values())))
+
+
+def place(group: Group, nodes: Sequence[NodeInfo], discounts: Mapping[TaskId, Discount]) -> Placements:
+    """Place a group on the nodes of a list."""
+    return placement.place(group, Listed(nodes), discounts)
 
 
 def a_node(

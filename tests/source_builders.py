@@ -13,6 +13,7 @@ from stackd.engine.inputs import Applied, Rejected, Reply, ReportSource
 from stackd.gitops.snapshot import SourceSnapshot
 from stackd.spec.files import DictFiles
 from stackd.spec.load import LoadedStack, load_stack
+from stackd.spec.surroundings import Surroundings
 
 
 def a_stack_file(image: str = "app:1", extra: str = "") -> str:
@@ -21,7 +22,7 @@ def a_stack_file(image: str = "app:1", extra: str = "") -> str:
 
 def a_loaded_stack(name: str) -> LoadedStack:
     text = a_stack_file().encode()
-    return load_stack(text, file=f"{name}.yaml", name=name, files=DictFiles({}), environment={})
+    return load_stack(text, Surroundings(f"{name}.yaml", name, DictFiles({}), {}))
 
 
 def a_snapshot(*names: str, label: str = "one") -> SourceSnapshot:

@@ -12,6 +12,7 @@ from stackd.spec.load import LoadedStack, load_stack
 from stackd.spec.nodes import Mapping as MappingNode
 from stackd.spec.nodes import Node, Scalar, Sequence
 from stackd.spec.stack import ServiceSpec
+from stackd.spec.surroundings import Surroundings
 
 FILE = "shop/stack.yaml"
 SIDE_FILES = {"site.conf": b"listen 80;\n", "password": b"hush", "app.env": b"COLOUR=blue\n# a comment\nHOME\nNOWHERE\n"}
@@ -187,7 +188,7 @@ def load(
 ) -> LoadedStack:
     """The stack that `text` means; lines may be indented as the test is."""
     data = text if isinstance(text, bytes) else dedent(text).encode()
-    return load_stack(data, file=file, name=name, files=DictFiles(files, directory=directory), environment=environment)
+    return load_stack(data, Surroundings(file, name, DictFiles(files, directory=directory), environment))
 
 
 def problems_of(text: str | bytes, **options: object) -> tuple[Problem, ...]:

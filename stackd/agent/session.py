@@ -28,13 +28,14 @@ from stackd.api.dispatch import (
     Hello,
     LogRequest,
     Renewal,
+    Standing,
     Welcome,
 )
 from stackd.api.stream import Stream, StreamClosed
 from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import Entropy, NodeId
 from stackd.base.time import SECOND, Clock, Duration
-from stackd.engine.model import NodeDescription
+from stackd.engine.model import NodeCertificate, NodeDescription
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +67,21 @@ class Agent:
         state: TaskStateStore,
         clock: Clock,
         entropy: Entropy,
+        *,
+        certificate: Callable[[], NodeCertificate | None] = lambda: None,
+        heed: Callable[[Standing], None] = lambda _standing: None,
     ) -> None:
+        """`certificate` says which one the node uses, `heed` is told how the node stands in the cluster; a node that is a
+        cluster of its own has neither."""
         self._node_id = node_id
         self._executor = executor
         self._connect = connect
         self._state = state
         self._clock = clock
         self._entropy = entropy
+        self._certificate = certificate
+        self._heed = heed
+        self._shown: NodeCertificate | None = None
         self._reporter = Reporter()
         self._description = NodeDescription(hostname=node_id)
         self._described = False
@@ -132,7 +141,9 @@ class Agent:
     async def _open(self, stream: Stream[FromManager, FromAgent]) -> Welcome:
         await self._look_at_host()
         number = self._lease.ask(_now())
-        await stream.send(Hello(node_id=self._node_id, description=self._description, version=__version__))
+        self._shown = self._certificate()
+        hello = Hello(node_id=self._node_id, description=self._description, version=__version__, certificate=self._shown)
+        await stream.send(hello)
         try:
             async with asyncio.timeout(WELCOME_SECONDS):
                 answer = await stream.receive()
@@ -141,10 +152,11 @@ class Agent:
         match answer:
             case Welcome():
                 self._grant(number, answer.lease_ns / SECOND)
+                self._heed(answer.standing)
                 return answer
             case Goodbye(reason=reason):
                 raise StreamClosed(reason)
-            case Assignments() | LogRequest() | Renewal():
+            case Assignments() | LogRequest() | Renewal() | Standing():
                 raise OutOfStep("the manager's first message was no welcome")
             case unknown:
                 assert_never(unknown)
@@ -173,6 +185,8 @@ class Agent:
                     logs.handle(message)
                 case Renewal(number=number):
                     self._grant(number)
+                case Standing():
+                    self._heed(message)
                 case Goodbye(reason=reason):
                     raise StreamClosed(reason)
                 case Welcome():
@@ -190,7 +204,16 @@ class Agent:
             if since_look >= DESCRIBE_SECONDS or not self._described:
                 since_look = 0.0
                 changed = await self._look_at_host()
-            await stream.send(Heartbeat(description=changed, number=self._lease.ask(_now())))
+            number = self._lease.ask(_now())
+            await stream.send(Heartbeat(description=changed, number=number, certificate=self._renewed_certificate()))
+
+    def _renewed_certificate(self) -> NodeCertificate | None:
+        """The node's certificate if it is another one than the manager was told of."""
+        present = self._certificate()
+        if present == self._shown:
+            return None
+        self._shown = present
+        return present
 
     def _grant(self, number: int, seconds: float | None = None) -> None:
         self._lease.grant(number, seconds)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
@@ -92,20 +94,63 @@ def wait_options(command: Decorated) -> Decorated:
     return detach(timeout(command))
 
 
-def file_options(command: Decorated) -> Decorated:
-    """`-f` and `-n`, for commands that read stack files."""
-    name = click.option(
-        "-n", "--name", metavar="NAME", help="Stack name, where the files say none; several files are then one stack."
-    )
-    files = click.option(
+@dataclass(frozen=True, slots=True)
+class StackSelection:
+    """Which stack files a command is about, and how they are to be read: what `-f` and the options beside it say."""
+
+    paths: tuple[str, ...]
+    name: str | None = None
+    project_directory: str | None = None
+    env_files: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+
+
+_FILE_OPTIONS = (
+    click.option(
         "-f",
         "--file",
         "paths",
         multiple=True,
         metavar="PATH",
         help="Stack file, or directory to search as a source does (repeatable).",
-    )
-    return files(name(command))
+    ),
+    click.option(
+        "-n", "--name", metavar="NAME", help="Stack name, where the files say none; several files are then one stack."
+    ),
+    click.option(
+        "--project-directory",
+        metavar="DIR",
+        type=click.Path(exists=True, file_okay=False),
+        help="Where relative paths start (default: the folder of the stack file, or of the first one).",
+    ),
+    click.option(
+        "--env-file",
+        "env_files",
+        multiple=True,
+        metavar="PATH",
+        help="File with variables for ${NAME}, in place of .env beside the stack file (repeatable; later ones win).",
+    ),
+    click.option(
+        "--profile",
+        "profiles",
+        multiple=True,
+        metavar="NAME",
+        help="Profile to make active, beside those in $COMPOSE_PROFILES (repeatable; * is all).",
+    ),
+)
+
+
+def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`-f`, `-n` and the other options of commands that read stack files, which get them as `selection`."""
+
+    @functools.wraps(command)
+    def selecting(*args: Any, **given: Any) -> Any:
+        chosen = {name: given.pop(name) for name in StackSelection.__slots__}
+        return command(*args, selection=StackSelection(**chosen), **given)
+
+    for option in reversed(_FILE_OPTIONS):
+        selecting = option(selecting)
+    return selecting
 
 
 def override_option(command: Decorated) -> Decorated:

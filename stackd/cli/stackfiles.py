@@ -13,13 +13,13 @@ from pathlib import Path
 import click
 
 from stackd.base.errors import Position, Problem, SpecErrors, StackdError
+from stackd.cli.options import StackSelection
 from stackd.gitops.directory import DirectoryFiles, DirectoryTree
 from stackd.gitops.discovery import find_stack_files
-from stackd.spec.assemble import StackText
 from stackd.spec.load import LoadedDocument, LoadedStack, load_document, load_stack
 from stackd.spec.report import format_problems
-from stackd.spec.resolve.stack import Surroundings
 from stackd.spec.stack import StackSpec
+from stackd.spec.surroundings import FileText, Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,38 +55,28 @@ class Findings:
         return tuple(problem for problem in self.problems if problem.severity != "error")
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenStack:
-    """One stack as its files say it, whether or not it makes sense, and what its meaning depends on."""
-
-    loaded: LoadedDocument
-    around: Surroundings
-
-
-def read_written(paths: Sequence[str], name: str | None, environment: Mapping[str, str]) -> WrittenStack:
-    """The one stack that all `paths` say together, each put on top of those before it; warnings go to stderr. Raises
+def read_written(selection: StackSelection, environment: Mapping[str, str]) -> LoadedDocument:
+    """The one stack that all files say together, each put on top of those before it; warnings go to stderr. Raises
     SpecErrors where the form of a file is wrong, and what `check_stacks` raises."""
-    candidates, problems = _candidates(paths)
+    candidates, problems = _candidates(selection)
     if problems:
         raise SpecErrors(problems)
-    candidate = _merged(paths, candidates)
+    candidate = _merged(selection.paths, candidates)
     loaded = load_document(
         candidate.files.text(candidate.file),
-        file=candidate.shown,
-        files=candidate.files,
-        environment=environment,
-        overrides=_texts(candidate.overrides),
+        _surroundings(candidate, selection, environment),
+        _texts(candidate.overrides),
     )
     loaded.problems.raise_form_errors()
     if warnings := loaded.problems.warnings():
         click.echo(format_problems(warnings), err=True)
-    return WrittenStack(loaded, Surroundings(candidate.shown, name or candidate.name, candidate.files, environment))
+    return loaded
 
 
-def read_stacks(paths: Sequence[str], name: str | None, environment: Mapping[str, str]) -> tuple[StackFile, ...]:
-    """The stacks of all `paths`; warnings go to stderr. Raises SpecErrors with every problem found, and what
+def read_stacks(selection: StackSelection, environment: Mapping[str, str]) -> tuple[StackFile, ...]:
+    """The stacks of all files; warnings go to stderr. Raises SpecErrors with every problem found, and what
     `check_stacks` raises."""
-    findings = check_stacks(paths, name, environment)
+    findings = check_stacks(selection, environment)
     if findings.errors:
         raise SpecErrors(findings.problems)
     if findings.warnings:
@@ -94,21 +84,21 @@ def read_stacks(paths: Sequence[str], name: str | None, environment: Mapping[str
     return findings.stacks
 
 
-def check_stacks(paths: Sequence[str], name: str | None, environment: Mapping[str, str]) -> Findings:
-    """Everything there is to say about the stack files of `paths`. With a `name` they are one stack, each file put on top
-    of those before it. Raises a usage error where no path is given, and StackdError `source.unreadable` where one can't
-    be looked at."""
-    candidates, problems = _candidates(paths)
-    if name is not None:
-        candidates = [_merged(paths, candidates)]
+def check_stacks(selection: StackSelection, environment: Mapping[str, str]) -> Findings:
+    """Everything there is to say about the stack files of `selection`. With a name they are one stack, each file put on
+    top of those before it. Raises a usage error where no path is given, and StackdError `source.unreadable` or
+    `spec.file.missing` where a path, or a file with variables, can't be read."""
+    candidates, problems = _candidates(selection)
+    if selection.name is not None:
+        candidates = [_merged(selection.paths, candidates)]
     stacks: list[StackFile] = []
     for candidate in candidates:
-        loaded = _load(candidate, name or candidate.name, environment, problems)
+        loaded = _load(candidate, _surroundings(candidate, selection, environment), problems)
         if loaded is not None:
             stacks.append(StackFile(candidate.shown, loaded))
             problems += loaded.warnings
     problems += _named_twice(stacks)
-    return Findings(len(candidates), tuple(stacks), tuple(problems))
+    return Findings(len(candidates), tuple(stacks), _each_once(problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +113,46 @@ class _Candidate:
     overrides: tuple[_Candidate, ...] = ()
 
 
-def _candidates(paths: Sequence[str]) -> tuple[list[_Candidate], list[Problem]]:
-    """The stack files of `paths`, and what is wrong with finding them."""
-    if not paths:
+def _candidates(selection: StackSelection) -> tuple[list[_Candidate], list[Problem]]:
+    """The stack files that are selected, and what is wrong with finding them."""
+    if not selection.paths:
         ctx = click.get_current_context()
         raise click.UsageError(f"no stack files given; say which, for example: {ctx.command_path} -f stack.yaml", ctx)
     candidates: list[_Candidate] = []
     problems: list[Problem] = []
-    for path in map(Path, paths):
-        found, ambiguous = _in_directory(path) if path.is_dir() else ([_single(path)], [])
+    for path in map(Path, selection.paths):
+        found, ambiguous = _in_directory(path) if path.is_dir() else ([_single(path, selection.project_directory)], [])
         candidates += found
         problems += ambiguous
     if not candidates and not problems:
-        raise StackdError("cli.files.none", f"no stack file in {', '.join(paths)}", hint="a stack file is called stack.yaml")
+        message = f"no stack file in {', '.join(selection.paths)}"
+        raise StackdError("cli.files.none", message, hint="a stack file is called stack.yaml")
     return candidates, problems
+
+
+def _surroundings(candidate: _Candidate, selection: StackSelection, environment: Mapping[str, str]) -> Surroundings:
+    """What the stack is read with; paths start from the candidate's folder, or from the one that was chosen."""
+    folder = selection.project_directory
+    return Surroundings(
+        candidate.shown,
+        selection.name or candidate.name,
+        candidate.files if folder is None else DirectoryFiles(Path(folder), confined=False),
+        environment,
+        variable_files=_variable_files(selection.env_files) if selection.env_files else None,
+        profiles=frozenset(selection.profiles),
+        folder=folder,
+    )
+
+
+def _variable_files(paths: Sequence[str]) -> tuple[FileText, ...]:
+    return tuple(FileText(_variable_file(path), path) for path in paths)
+
+
+def _variable_file(path: str) -> bytes:
+    try:
+        return DirectoryFiles(Path(), confined=False).read(path)
+    except StackdError as error:
+        raise StackdError(error.code, error.message, hint="--env-file starts from the current directory") from error
 
 
 def _merged(paths: Sequence[str], candidates: Sequence[_Candidate]) -> _Candidate:
@@ -148,8 +164,8 @@ def _merged(paths: Sequence[str], candidates: Sequence[_Candidate]) -> _Candidat
     return replace(candidates[0], overrides=tuple(candidates[1:]))
 
 
-def _texts(overrides: Iterable[_Candidate]) -> tuple[StackText, ...]:
-    return tuple(StackText(candidate.files.text(candidate.file), candidate.shown) for candidate in overrides)
+def _texts(overrides: Iterable[_Candidate]) -> tuple[FileText, ...]:
+    return tuple(FileText(candidate.files.text(candidate.file), candidate.shown) for candidate in overrides)
 
 
 def _in_directory(root: Path) -> tuple[list[_Candidate], list[Problem]]:
@@ -168,30 +184,29 @@ def _shown_from(root: Path, problem: Problem) -> Problem:
     return replace(problem, position=replace(problem.position, file=str(root / problem.position.file)))
 
 
-def _single(path: Path) -> _Candidate:
-    """A file that was named: a stack file whatever it is called."""
+def _single(path: Path, project_directory: str | None) -> _Candidate:
+    """A file that was named: a stack file whatever it is called. One that is called like any other is named after the
+    project's folder."""
     folder = path.resolve().parent
-    found, _ = find_stack_files([path.name], folder.name)
+    project = folder if project_directory is None else Path(project_directory).resolve()
+    found, _ = find_stack_files([path.name], project.name)
     return _Candidate(DirectoryFiles(folder, confined=False), path.name, str(path), found[0].name if found else path.stem)
 
 
-def _load(candidate: _Candidate, name: str, environment: Mapping[str, str], problems: list[Problem]) -> LoadedStack | None:
+def _load(candidate: _Candidate, around: Surroundings, problems: list[Problem]) -> LoadedStack | None:
     """The stack, or None after adding what is wrong to `problems`."""
     try:
-        text = candidate.files.text(candidate.file)
-        return load_stack(
-            text,
-            file=candidate.shown,
-            name=name,
-            files=candidate.files,
-            environment=environment,
-            overrides=_texts(candidate.overrides),
-        )
+        return load_stack(candidate.files.text(candidate.file), around, _texts(candidate.overrides))
     except SpecErrors as error:
         problems += error.problems
     except StackdError as error:
         problems.append(Problem(error.code, error.message, error.position or Position(candidate.shown), error.hint))
     return None
+
+
+def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Several stacks may read one file, and find the same in it."""
+    return tuple(dict.fromkeys(problems))
 
 
 def _named_twice(stacks: Iterable[StackFile]) -> list[Problem]:

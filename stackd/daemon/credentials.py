@@ -80,7 +80,7 @@ class Credentials:
         """Take another certificate of the same node and cluster (its role may differ). Raises as `create`, and StackdError
         ("security.certificate.other_node"); then the present one stands."""
         presented = _check(certificate, key, self._material.roots, now)
-        ours, its = self._presented.identity, presented.identity
+        ours, its = self._presented.node, presented.node
         if (ours.node_id, ours.cluster) != (its.node_id, its.cluster):
             raise StackdError("security.certificate.other_node", f"the new certificate is for node {its.node_id}")
         material = TlsMaterial(certificate, key.pem(), self._material.roots)

@@ -20,7 +20,7 @@ from itertools import chain
 
 import msgspec
 
-from stackd.base.time import MILLISECOND, Instant, after
+from stackd.base.time import MILLISECOND, SECOND, Duration, Instant, after
 from stackd.engine.dirty import Scope
 from stackd.engine.draft import Draft
 from stackd.engine.model import Rollout, RolloutState, Service, Task
@@ -41,6 +41,10 @@ from stackd.engine.tasks import make_task, release_task, remove_task, start_afte
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
 from stackd.spec.stack import REPLICAS_MAX, UpdateConfig, UpdateOrder
+
+ROOM_NS = Duration(10 * SECOND)
+"""How long a slot in which nothing runs waits for a node before what is prepared for others gives way: longer than it takes
+to stop a task, so that room which is about to be free is waited for."""
 
 LOOKAHEAD_MAX = 4
 """Slots prepared ahead of their turn: enough to hide a pull, few enough that a bad image costs little."""
@@ -166,7 +170,12 @@ class _Turn:
         waiting = [place for place in todo if not place.moving]
         later = self._let_go(sorted(waiting, key=lambda place: (place.up, place.slot.key)), free)
         free -= len(waiting) - len(later)
-        if not self._prepare_ahead(later, unseen, max(free, 0) + min(width, LOOKAHEAD_MAX)):
+        limit = max(free, 0) + min(width, LOOKAHEAD_MAX)
+        begun = [place for place in waiting if place not in later]
+        if any(not place.up for place in (*begun, *(place for place in places if place.moving))):
+            limit = 0  # what is prepared could take the very port or memory that a slot in which nothing runs needs
+            self._make_room(places, later)
+        if not self._prepare_ahead(later, unseen, limit):
             return False
         if self._whole:
             put_rollout(draft, self._rollout, last_slot=max((place.slot.key[0] for place in places), default=0))
@@ -192,6 +201,20 @@ class _Turn:
         for task in place.old:
             stop_task(draft, task, "replaced by the update")
         start_after(draft, new, still_stopping(draft, place.slot), draft.now, "its turn in the update has come")
+
+    def _make_room(self, places: Iterable[Place], later: Iterable[Place]) -> None:
+        """What was prepared before gives way if such a slot has waited `ROOM_NS` for a node: each would wait for the other."""
+        nowhere = [place.new for place in places if place.moving and not place.up and place.new and not place.new.node_id]
+        if not nowhere:
+            return
+        due = after(min(task.created_at for task in nowhere), ROOM_NS)
+        if due > self._draft.now:
+            self._draft.wake(due, self._service.id)
+            return
+        for place in later:
+            if place.held and place.up and place.new is not None and place.new.node_id:
+                remove_task(self._draft, place.new, "makes room for a slot that waits for a node")
+                place.new = None
 
     def _prepare_ahead(self, later: list[Place], unseen: Iterator[Place], limit: int) -> bool:
         """Make the new tasks of the next slots, and note where those begin that have none. Returns False if it comes upon a

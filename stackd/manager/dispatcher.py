@@ -39,6 +39,8 @@ GRACE_HEARTBEATS = 3
 HELLO_SECONDS = 10.0
 """A stream that doesn't say who it is within this is closed."""
 
+_REMOVED = "the node was removed from the cluster"
+
 STOP_SECONDS = 2.0
 """How long `stop` waits for the agents to hear the goodbye."""
 
@@ -116,7 +118,7 @@ class Dispatcher:
             if table == "tasks" and (node_id := self._node_of.pop(TaskId(key), None)):
                 self._touch(node_id, TaskId(key))
             elif table == "nodes" and (session := self._sessions.get(NodeId(key))):
-                session.end("the node was removed from the cluster")
+                session.end(_REMOVED)
         self._review(changes)
 
     def _review(self, changes: Changes) -> None:
@@ -204,6 +206,8 @@ class Dispatcher:
         reply = await self._submit(registration)
         if isinstance(reply, Rejected):
             raise StackdError(reply.code, reply.message)
+        if hello.node_id not in self._view.nodes:  # a removal in the same entry leaves no trace that `notice` could see
+            raise StackdError("node.unknown", _REMOVED)
 
     def _forget(self, session: AgentSession, *, silent: bool) -> None:
         if self._sessions.get(session.node_id) is not session:

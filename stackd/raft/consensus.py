@@ -5,7 +5,7 @@ Its forms (`member.py`, and the models that tests and the simulator use) pass th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -126,6 +126,16 @@ class Consensus(Protocol):
 
 class Cluster(Consensus, Protocol):
     """Consensus among several members: who they are can be looked at by each, and changed through the leader."""
+
+    @property
+    def known_leader(self) -> str:
+        """The member that leads as far as this one knows, "" if it knows of none. Costs nothing."""
+        ...
+
+    @property
+    def known_addresses(self) -> Mapping[str, str]:
+        """The address of each member, as far as this one knows. Costs nothing."""
+        ...
 
     def leader(self) -> str:
         """The node id of the leader, as far as this member knows; "" if it knows of none."""

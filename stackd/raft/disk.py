@@ -17,10 +17,15 @@ TEMPORARY = ".tmp"
 
 
 class DiskFile(Protocol):
-    """An open file: it is written at its end, or cut."""
+    """An open file: it is written at its end, or cut. Its end is where the last write ended, or the last cut was made."""
 
     def write(self, data: bytes | memoryview) -> int:
-        """Append `data` or, when the disk is nearly full, only its beginning; returns how many bytes."""
+        """Write `data` at the end or, when the disk is nearly full, only its beginning; returns how many bytes."""
+        ...
+
+    def reserve(self, size: int) -> None:
+        """Put up to `size` zero bytes behind the end, which stays where it is. What is written next takes their place;
+        what is left of them is part of the file until it is cut."""
         ...
 
     def sync(self) -> None:
@@ -87,19 +92,26 @@ def remove_temporary(disk: Disk) -> None:
 
 
 class SystemFile:
-    """A file of the operating system, opened with O_APPEND."""
+    """A file of the operating system."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._end = os.fstat(descriptor).st_size
 
     def write(self, data: bytes | memoryview) -> int:
-        return os.write(self._descriptor, data)
+        written = os.pwrite(self._descriptor, data, self._end)
+        self._end += written
+        return written
+
+    def reserve(self, size: int) -> None:
+        os.posix_fallocate(self._descriptor, self._end, size)
 
     def sync(self) -> None:
         os.fdatasync(self._descriptor)  # includes the size: the data could not be read back without it
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
+        self._end = size
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -141,7 +153,7 @@ class SystemDisk:
         sync_directory(self._path)
 
     def _open(self, name: str, flags: int) -> SystemFile:
-        flags |= os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags |= os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
         return SystemFile(os.open(self._path / name, flags, 0o600))
 
 

@@ -346,6 +346,7 @@ class Hardened(SyncObj):  # type: ignore[misc]
             return
         if not 1 <= message.next_index <= self._journal.last.index + 1:
             return
+        next_index = self.next_index(peer)
         self._library_receives(
             peer,
             {
@@ -355,6 +356,9 @@ class Hardened(SyncObj):  # type: ignore[misc]
                 "success": message.success,
             },
         )
+        if message.success:
+            # The library goes back to what was answered, and so sends all that is under way behind it once more.
+            self.set_next_index(peer, max(next_index, message.next_index))
 
     # -- elections
 

@@ -25,6 +25,11 @@ KEPT_BYTES = 8 * 1024 * 1024
 """Of the entries that stay in memory below a snapshot, for members that are a little behind."""
 
 
+COMMIT_EVERY = 64
+"""Entries after which the log says again up to where it is committed. What it doesn't say the leader tells after a restart, so
+a record of that beside each entry would be a quarter of a small write's work for little."""
+
+
 class Journal:
     """The entries after `anchor`, and the member's term and vote. Used from the node's thread alone."""
 
@@ -37,6 +42,8 @@ class Journal:
         self._entries = [LogEntry(b"", snapshot.index, snapshot.term), *entries]
         self._memberships = [(snapshot.index, membership), *_memberships_in(entries)]
         self._told = told
+        self.membership = self._latest_membership()
+        """Who the members are now, committed or not."""
         self._commit = max(log.state.commit, snapshot.index)
         self._records: list[Record] = []
         self._unwritten_from = len(self._entries)
@@ -49,6 +56,7 @@ class Journal:
         self._entries.append(LogEntry(data, index, term, kind))
         if kind == Kind.MEMBERS:
             self._memberships.append((index, decode_membership(data)))
+            self.membership = self._latest_membership()
         self._records.append(Record(Kind(kind), index, term, data))
 
     def deleteEntriesFrom(self, place: int) -> None:
@@ -76,7 +84,7 @@ class Journal:
         return len(self._entries)
 
     def setRaftCommitIndex(self, index: int) -> None:
-        """It is only recorded with the next write: after a restart the leader tells it again."""
+        """It is only recorded with a later write, see COMMIT_EVERY."""
         self._commit = max(self._commit, index)
 
     def getRaftCommitIndex(self) -> int:
@@ -108,12 +116,6 @@ class Journal:
     def written_index(self) -> int:
         """The last entry that is in the file: what may be sent to others."""
         return self._entries[self._unwritten_from - 1].index
-
-    @property
-    def membership(self) -> Membership:
-        """Who the members are now, committed or not."""
-        latest = self._memberships[-1][1]
-        return latest if latest.is_newer_than(self._told) else self._told
 
     def membership_at(self, index: int) -> Membership:
         return next(membership for at, membership in reversed(self._memberships) if at <= index)
@@ -154,7 +156,7 @@ class Journal:
         if not self._records:
             return
         records = self._records
-        if self._commit > self._log.state.commit:
+        if self._commit - self._log.state.commit >= COMMIT_EVERY:
             records = [*records, Record(Kind.COMMIT, min(self._commit, self.last.index))]
         self.bytes_since_snapshot += self._log.write(records)
         self._settle()
@@ -171,6 +173,7 @@ class Journal:
         self._forget_memberships_from(self._entries[-1].index + 1)
         self._entries += self._cut
         self._memberships += _memberships_in(self._cut)
+        self.membership = self._latest_membership()
         self._settle()
 
     def compact(self, position: Position, kept_entries: int) -> None:
@@ -203,6 +206,7 @@ class Journal:
         else:
             self._entries = [LogEntry(b"", position.index, position.term)]
         self._memberships = [(position.index, membership), *later]
+        self.membership = self._latest_membership()
         self._commit = position.index
         self.snapshot = position
         self.bytes_since_snapshot = 0
@@ -220,13 +224,18 @@ class Journal:
         place = index - self._entries[0].index
         dropped = self._entries[place]
         self._entries[: place + 1] = [LogEntry(b"", dropped.index, dropped.term)]
-        self._unwritten_from = len(self._entries)
+        self._unwritten_from -= place
         while len(self._memberships) > 1 and self._memberships[1][0] <= index:
             del self._memberships[0]
 
     def _forget_memberships_from(self, index: int) -> None:
         while self._memberships[-1][0] >= index:
             self._memberships.pop()
+        self.membership = self._latest_membership()
+
+    def _latest_membership(self) -> Membership:
+        latest = self._memberships[-1][1]
+        return latest if latest.is_newer_than(self._told) else self._told
 
 
 def _memberships_in(entries: list[LogEntry]) -> list[tuple[int, Membership]]:

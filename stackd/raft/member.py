@@ -14,10 +14,10 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from random import SystemRandom
+from random import Random
 from typing import TypeVar
 
 from stackd.base.errors import StackdError, Unavailable
@@ -78,7 +78,7 @@ class ClusterMember:
             self._peers,
             initial=initial or Membership.sole(identity.member),
             clock=time.monotonic,
-            random=SystemRandom(),
+            random=Random(),
             settings=settings,
         )
         self._settings = settings
@@ -140,6 +140,16 @@ class ClusterMember:
     def feature_level(self) -> int:
         """See Cluster."""
         return self._node.membership.feature_level
+
+    @property
+    def known_leader(self) -> str:
+        """See Cluster."""
+        return self._node.leader
+
+    @property
+    def known_addresses(self) -> Mapping[str, str]:
+        """See Cluster."""
+        return self._node.membership.addresses
 
     async def members(self) -> tuple[Member, ...]:
         """See Cluster."""

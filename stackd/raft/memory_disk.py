@@ -32,7 +32,8 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One recorded operation. `inode` is a file's number whatever its name; `size` is that of a truncation."""
+    """One recorded operation. `inode` is a file's number whatever its name; `size` is that of a truncation, `offset` where
+    a write begins."""
 
     step: Step
     inode: int = 0
@@ -40,6 +41,7 @@ class Operation:
     new_name: str = ""
     data: bytes = b""
     size: int = 0
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,39 +59,48 @@ class Crash:
 
 @dataclass(slots=True)
 class _Inode:
-    """A file. The medium holds the first `synced` bytes of `content`, and `cut` behind them: what a truncation removed that
-    isn't on the medium yet."""
+    """A file. The medium holds the first `synced` bytes of `content`, and behind them `old`: what has been cut or overwritten
+    since the last sync."""
 
     content: bytearray = field(default_factory=bytearray)
     synced: int = 0
-    cut: bytes = b""
+    old: bytes = b""
 
     def sync(self) -> None:
-        self.synced, self.cut = len(self.content), b""
+        self.synced, self.old = len(self.content), b""
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._leave(offset)
+        self.content[offset : offset + len(data)] = data
 
     def truncate(self, size: int) -> None:
-        if size < self.synced:
-            self.cut = bytes(self.content[size : self.synced]) + self.cut
-            self.synced = size
+        self._leave(size)
         del self.content[size:]
 
     def durable(self) -> bytes:
         """The least that a power cut leaves."""
-        return bytes(self.content[: self.synced]) + self.cut
+        return bytes(self.content[: self.synced]) + self.old
 
     def torn(self, random: Random) -> bytes:
         """What a power cut may leave: of what wasn't synced, nothing, all, a part, or all with a hole in it, since pages
-        reach the medium in any order."""
-        unsynced = self.content[self.synced :]
+        reach the medium in any order. Where the new is missing there is the old, or zeros where nothing was."""
+        new, old = self.content[self.synced :], self.old
         outcome = random.randrange(4)
         if outcome == 0:
-            return self.durable()
+            new = bytearray(old)
         if outcome == 2:
-            del unsynced[random.randint(0, len(unsynced)) :]
+            kept = random.randint(0, len(new))
+            new[kept:] = old[kept:]
         if outcome == 3:
-            start, end = sorted(random.randint(0, len(unsynced)) for _ in range(2))
-            unsynced[start:end] = bytes(end - start)
-        return bytes(self.content[: self.synced] + unsynced)
+            start, end = sorted(random.randint(0, len(new)) for _ in range(2))
+            new[start:end] = old[start:end].ljust(end - start, b"\0")
+        return bytes(self.content[: self.synced] + new)
+
+    def _leave(self, offset: int) -> None:
+        """From `offset` on the content is not that of the medium any more."""
+        if offset < self.synced:
+            self.old = bytes(self.content[offset : self.synced]) + self.old
+            self.synced = offset
 
 
 _NAMING = (Step.CREATE, Step.RENAME, Step.REMOVE)
@@ -177,13 +188,16 @@ class MemoryDisk:
         """What `capacity_bytes` is compared with."""
         return sum(len(self._inodes[number].content) for number in set(self._names.values()))
 
-    def append(self, inode: int, data: bytes) -> int:
-        """Write as much as fits."""
+    def size(self, inode: int) -> int:
+        return len(self._inodes[inode].content)
+
+    def write(self, inode: int, offset: int, data: bytes) -> int:
+        """Write as much as there is room for: what takes the place of something needs none."""
         if self.capacity_bytes is not None:
-            data = data[: max(0, self.capacity_bytes - self.used_bytes())]
+            data = data[: max(0, self.size(inode) - offset + self.capacity_bytes - self.used_bytes())]
             if not data:
                 raise OSError(errno.ENOSPC, "no space left on device")
-        self._record(Operation(Step.WRITE, inode=inode, data=data))
+        self._record(Operation(Step.WRITE, inode=inode, data=data, offset=offset))
         return len(data)
 
     def sync_file(self, inode: int) -> None:
@@ -210,7 +224,7 @@ class MemoryDisk:
             case Step.CREATE:
                 self._inodes[operation.inode] = _Inode()
             case Step.WRITE:
-                self._inodes[operation.inode].content += operation.data
+                self._inodes[operation.inode].write(operation.offset, operation.data)
             case Step.SYNC:
                 self._inodes[operation.inode].sync()
             case Step.TRUNCATE:
@@ -248,15 +262,22 @@ class MemoryFile:
     def __init__(self, disk: MemoryDisk, inode: int) -> None:
         self._disk = disk
         self._inode = inode
+        self._end = disk.size(inode)
 
     def write(self, data: bytes | memoryview) -> int:
-        return self._disk.append(self._inode, bytes(data))
+        written = self._disk.write(self._inode, self._end, bytes(data))
+        self._end += written
+        return written
+
+    def reserve(self, size: int) -> None:
+        self._disk.write(self._inode, self._end, bytes(size))
 
     def sync(self) -> None:
         self._disk.sync_file(self._inode)
 
     def truncate(self, size: int) -> None:
         self._disk.cut(self._inode, size)
+        self._end = size
 
     def close(self) -> None:
         pass

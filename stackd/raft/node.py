@@ -419,15 +419,15 @@ class Node:
 
     def _publish(self) -> None:
         """What has been applied is on the medium: let it be seen, and what follows from it."""
-        tenure = self._tenure
+        tenure, is_leading = self._tenure, self._raft.is_leading()
+        # First of all: what another leader has put at the index of an entry of ours must not answer for it.
+        if tenure.term and not (is_leading and tenure.term == self.term):
+            self._end_tenure("this member stopped leading before the entry was committed")
         for item in self._staged:
             self._published_index = item.index
             tenure.applied(item.index)
         self._published += self._staged
         self._staged = []
-        is_leading = self._raft.is_leading()
-        if tenure.term and not (is_leading and tenure.term == self.term):
-            self._end_tenure("this member stopped leading before the entry was committed")
         if is_leading and not tenure.term and self._published_index >= self._raft.opened_at():
             tenure.begin(self.term)
         for index, ticket in tenure.reads.confirmed(self._me, self.membership):

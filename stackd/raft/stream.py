@@ -5,13 +5,16 @@
 It knows nothing of who may be at the other end (`transport.py`) and has no time of its own: whoever owns it calls it when
 the socket is ready, and closes it after a `StreamBroken`. A length above the limit breaks the stream before anything is read on
 the word of it.
+
+TLS works in memory, and the socket is given what it made and asked for what it needs. `ssl.SSLSocket` would make two calls to
+read each record of 16 KiB and one to write it, and wake the other end as often.
 """
 
 from __future__ import annotations
 
 import enum
 import os
-import selectors
+import select
 import socket
 import ssl
 import sys
@@ -28,7 +31,13 @@ SILENT_PEER_MS = 3000
 """What was sent and isn't acknowledged by the other host in this time breaks the stream (TCP_USER_TIMEOUT, RFC 5482)."""
 
 _JOINED_BYTES = 64 * 1024
-"""Small frames are put together up to this size: one TLS record and one call for many."""
+"""Small frames are put together up to this size: one TLS record for many."""
+
+_SEALED_BYTES = 256 * 1024
+"""Sealed before the socket is asked to take it: the other end opens it while we go on."""
+
+_CHUNK_BYTES = 128 * 1024
+"""Asked of the socket at a time."""
 
 _LENGTH_BYTES = 4
 _TLS_RECORD_BYTES = 16 * 1024
@@ -55,30 +64,31 @@ class Stream:
     def __init__(self, raw: socket.socket, context: ssl.SSLContext, *, connected: bool, dialled: bool) -> None:
         _prepare(raw)
         self.fd = raw.fileno()
-        self.phase = Phase.CONNECTING
-        self.queued_bytes = 0
-        self.has_unread = False
-        """Whether more may be there than the selector knows of: in TLS's buffer, or beyond READ_BYTES."""
+        self.phase = Phase.HANDSHAKE if connected else Phase.CONNECTING
         self.end: StreamBroken | None = None
         self._raw = raw
-        self._context = context
-        self._dialled = dialled
-        self._tls: ssl.SSLSocket | None = None
+        self._arrived, self._sealed = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._arrived, self._sealed, server_side=not dialled)
         self._inbox = bytearray()
         self._outbox: deque[bytes] = deque()
-        self._sending: memoryview | None = None
+        self._outbox_bytes = 0
+        self._sending = memoryview(b"")
+        """Sealed, and not yet taken by the socket."""
         self._waits_to_write = not connected
-        if connected:
-            self._begin_handshake()
 
     @property
     def interest(self) -> int:
-        """What the selector shall wait for."""
-        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._waits_to_write else 0)
+        """What to wait for, as `select.epoll` has it."""
+        return select.EPOLLIN | (select.EPOLLOUT if self._waits_to_write else 0)
+
+    @property
+    def queued_bytes(self) -> int:
+        """What `send` was given and the socket has not taken."""
+        return self._outbox_bytes + len(self._sending)
 
     def certificate(self) -> Mapping[str, Any]:
         """The other side's certificate, verified, as `ssl.SSLSocket.getpeercert` has it."""
-        return (self._tls.getpeercert() if self._tls else None) or {}
+        return self._tls.getpeercert() or {}
 
     def advance(self) -> bool:
         """Go on with connect and handshake; True once TLS is up. Raises StreamBroken."""
@@ -86,57 +96,44 @@ class Stream:
             error = self._raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 raise StreamBroken("raft.peer.unreachable", os.strerror(error))
-            self._begin_handshake()
-        if self.phase is Phase.HANDSHAKE and self._tls is not None:
-            self._handshake(self._tls)
+            self.phase = Phase.HANDSHAKE
+        if self.phase is Phase.HANDSHAKE:
+            self._handshake()
         return self.phase is Phase.OPEN
 
     def send(self, payload: bytes) -> None:
         """Queue `payload`, and write at once what the socket takes. Raises StreamBroken."""
         self._outbox.append(len(payload).to_bytes(_LENGTH_BYTES))
         self._outbox.append(payload)
-        self.queued_bytes += _LENGTH_BYTES + len(payload)
-        if self._sending is None:
+        self._outbox_bytes += _LENGTH_BYTES + len(payload)
+        if not self._sending:
             self.flush()
 
     def flush(self) -> None:
         """Write what the socket takes. Raises StreamBroken."""
-        if self._tls is None:
-            return
-        self._waits_to_write = False
         try:
-            while (piece := self._sending or self._next_piece()) is not None:
-                self._sending = piece  # TLS wants to be asked again with the very same bytes
-                written = self._tls.send(piece)
-                self.queued_bytes -= written
-                self._sending = piece[written:] or None
-        except ssl.SSLWantReadError:
-            pass  # a change of keys: the next read goes on, and then the writing
-        except (ssl.SSLWantWriteError, BlockingIOError):
-            self._waits_to_write = True
+            self._write()
+            while self.phase is Phase.OPEN and self._outbox and not self._waits_to_write:
+                while self._outbox and self._sealed.pending < _SEALED_BYTES:
+                    self._tls.write(self._next_piece())
+                self._write()
         except OSError as exc:
             raise _broken(exc) from exc
 
     def receive(self) -> None:
         """Take in what has arrived. When nothing more will come, `end` says why: what came before is still in `frames`."""
-        if self._tls is None or self.end is not None:
+        if self.end is not None:
             return
         taken = 0
-        self.has_unread = True
         try:
-            while taken < READ_BYTES:
-                data = self._tls.recv(_TLS_RECORD_BYTES)
-                if not data:
-                    raise StreamBroken("raft.peer.closed", "it closed the connection")
-                self._inbox += data
-                taken += len(data)
-                if len(data) < _TLS_RECORD_BYTES and not self._tls.pending():
-                    self.has_unread = False  # most likely all there is; if not, the selector tells
-                    break
-        except (ssl.SSLWantReadError, BlockingIOError):
-            self.has_unread = False
-        except ssl.SSLWantWriteError:
-            self.has_unread, self._waits_to_write = False, True
+            self._open_records()  # they may have come with the end of the handshake
+            while taken < READ_BYTES and (size := self._read()):
+                taken += size
+                self._open_records()
+                if size < _CHUNK_BYTES:
+                    break  # most likely all there is; if not, epoll tells
+            if self._sealed.pending:  # an answer of TLS's own
+                self.flush()
         except StreamBroken as broken:
             self.end = broken
         except OSError as exc:
@@ -162,40 +159,67 @@ class Stream:
     def close(self) -> None:
         """Without TLS's farewell: it would have to be waited for."""
         try:
-            (self._tls or self._raw).close()
+            self._raw.close()
         except OSError:
             pass
 
-    def _begin_handshake(self) -> None:
-        self.phase = Phase.HANDSHAKE
-        self._waits_to_write = False
+    def _handshake(self) -> None:
         try:
-            self._tls = self._context.wrap_socket(self._raw, server_side=not self._dialled, do_handshake_on_connect=False)
-        except OSError as exc:
-            raise _broken(exc) from exc
-
-    def _handshake(self, tls: ssl.SSLSocket) -> None:
-        self._waits_to_write = False
-        try:
-            tls.do_handshake()
+            self._read()
+            self._tls.do_handshake()
             self.phase = Phase.OPEN
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLWantWriteError:
-            self._waits_to_write = True
         except OSError as exc:
+            self._tell_why()
             raise _broken(exc) from exc
+        self.flush()
 
-    def _next_piece(self) -> memoryview | None:
+    def _tell_why(self) -> None:
+        """TLS has an alert for the other side, if that still listens."""
+        try:
+            self._write()
+        except OSError:
+            pass
+
+    def _read(self) -> int:
+        """Hand TLS what has arrived, up to a chunk; returns how many bytes. Raises OSError, and StreamBroken at the end."""
+        try:
+            data = self._raw.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return 0
+        if not data:
+            raise StreamBroken("raft.peer.closed", "it closed the connection")
+        return self._arrived.write(data)
+
+    def _open_records(self) -> None:
+        try:
+            while self._arrived.pending or self._tls.pending():
+                self._inbox += self._tls.read(_TLS_RECORD_BYTES)
+        except ssl.SSLWantReadError:
+            pass  # the rest of a record is to come
+
+    def _write(self) -> None:
+        """Hand the socket what is sealed, as far as it takes it. Raises OSError."""
+        self._waits_to_write = False
+        try:
+            while self._sending or self._sealed.pending:
+                if not self._sending:
+                    self._sending = memoryview(self._sealed.read())
+                self._sending = self._sending[self._raw.send(self._sending) :]
+        except BlockingIOError:
+            self._waits_to_write = True
+
+    def _next_piece(self) -> bytes | bytearray:
         """Several small frames at once, or one large one as it is."""
-        if not self._outbox:
-            return None
         if len(self._outbox[0]) >= _JOINED_BYTES:
-            return memoryview(self._outbox.popleft())
-        piece = bytearray()
-        while self._outbox and len(piece) + len(self._outbox[0]) <= _JOINED_BYTES:
-            piece += self._outbox.popleft()
-        return memoryview(piece)
+            piece: bytes | bytearray = self._outbox.popleft()
+        else:
+            piece = bytearray()
+            while self._outbox and len(piece) + len(self._outbox[0]) <= _JOINED_BYTES:
+                piece += self._outbox.popleft()
+        self._outbox_bytes -= len(piece)
+        return piece
 
 
 def _prepare(raw: socket.socket) -> None:
@@ -215,7 +239,7 @@ def _broken(error: OSError) -> StreamBroken:
         return StreamBroken(
             "raft.peer.refused", f"it refused our certificate: {(error.reason or '').lower().replace('_', ' ')}"
         )
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return StreamBroken("raft.peer.closed", "it closed the connection")
     if isinstance(error, ssl.SSLError):
         return StreamBroken("raft.peer.garbage", f"what it sent is no TLS: {(error.reason or str(error)).lower()}")

@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-import selectors
+import select
 import socket
 import threading
 import time
@@ -112,10 +112,10 @@ class TlsPeers:
         self._opening: dict[int, _Opening] = {}
         self._open: dict[int, tuple[str, Stream]] = {}
         self._watched: dict[int, int] = {}
-        """What the selector waits for, by file descriptor."""
+        """What `_epoll` waits for, by file descriptor."""
         self._events: list[PeerEvent] = []
         self._resolver = Resolver(self.wake)
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
         self._wake_lock = threading.Lock()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._woken = False
@@ -123,8 +123,8 @@ class TlsPeers:
         self._accept_again: float | None = None
         self._last_refusal = ""
         listener.setblocking(False)
-        self._selector.register(listener.fileno(), selectors.EVENT_READ)
-        self._selector.register(self._wake_fd, selectors.EVENT_READ)
+        self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)  # told once of each write, so nobody reads it
 
     # -- the port
 
@@ -171,7 +171,7 @@ class TlsPeers:
             self._closed = True
         for stream in [*(opening.stream for opening in self._opening.values()), *(stream for _, stream in self._open.values())]:
             stream.close()
-        self._selector.close()
+        self._epoll.close()
         self._listener.close()
         os.close(self._wake_fd)
         self._resolver.close()
@@ -188,19 +188,14 @@ class TlsPeers:
     # -- one round of poll
 
     def _wait_seconds(self, until: float | None, due: float | None) -> float | None:
-        if self._events or any(stream.has_unread for _, stream in self._open.values()):
+        if self._events:
             return 0.0
         ends = [at for at in (until, due) if at is not None]
         return max(0.0, min(ends) - self._clock()) if ends else None
 
     def _select(self, wait: float | None) -> None:
-        ready = {key.fd: mask for key, mask in self._selector.select(wait)}
-        for fd, (_, stream) in list(self._open.items()):
-            if stream.has_unread:
-                ready[fd] = ready.get(fd, 0) | selectors.EVENT_READ
-        for fd, mask in ready.items():
+        for fd, mask in self._epoll.poll(wait):
             if fd == self._wake_fd:
-                os.eventfd_read(fd)
                 self._woken = True
             elif fd == self._listener.fileno():
                 self._accept()
@@ -223,7 +218,7 @@ class TlsPeers:
                 self._dial(peer, link, now)
         if self._accept_again is not None and self._accept_again <= now:
             self._accept_again = None
-            self._selector.register(self._listener.fileno(), selectors.EVENT_READ)
+            self._epoll.register(self._listener.fileno(), select.EPOLLIN)
         dials = [link.next_dial for _, link in lacking if _is_to_dial(link)]
         ends = [opening.until for opening in self._opening.values()]
         return min((*dials, *ends, *filter(None, [self._accept_again])), default=None)
@@ -279,7 +274,7 @@ class TlsPeers:
                 return
             except OSError as exc:
                 log.warning("can't accept connections for a moment reason=%s", exc.strerror)
-                self._selector.unregister(self._listener.fileno())
+                self._epoll.unregister(self._listener.fileno())
                 self._accept_again = self._clock() + self._limits.accept_pause_seconds
                 return
             if sum(opening.dialled is None for opening in self._opening.values()) >= self._limits.strangers:
@@ -342,7 +337,7 @@ class TlsPeers:
     # -- open streams
 
     def _exchange(self, peer: str, stream: Stream, mask: int) -> None:
-        if mask & selectors.EVENT_READ:
+        if mask & ~select.EPOLLOUT:  # something to read, or an end
             stream.receive()
         self._deliver(peer, stream)
 
@@ -359,13 +354,12 @@ class TlsPeers:
             self._lose(peer, stream, broken)
 
     def _watch(self, stream: Stream) -> None:
-        if self._watched.get(stream.fd) == stream.interest:
-            return
-        if stream.fd in self._watched:
-            self._selector.modify(stream.fd, stream.interest)
-        else:
-            self._selector.register(stream.fd, stream.interest)
-        self._watched[stream.fd] = stream.interest
+        interest, watched = stream.interest, self._watched.get(stream.fd)
+        if watched is None:
+            self._epoll.register(stream.fd, interest)
+        elif watched != interest:
+            self._epoll.modify(stream.fd, interest)
+        self._watched[stream.fd] = interest
 
     # -- ends
 
@@ -412,7 +406,7 @@ class TlsPeers:
 
     def _close(self, stream: Stream) -> None:
         if self._watched.pop(stream.fd, None) is not None:
-            self._selector.unregister(stream.fd)
+            self._epoll.unregister(stream.fd)
         stream.close()
 
     def _fail_to_dial(self, peer: str, link: _Link, error: StackdError) -> None:

@@ -225,10 +225,13 @@ class SimulatedCluster:
         ]
 
     async def settle_nodes(self) -> None:
-        """Wait until every node that has joined is on record."""
-        async with asyncio.timeout(ANSWER_SECONDS):
-            while not self._all_known():
-                await asyncio.sleep(0.25)
+        """Wait until every node that has joined is on record. Raises Violation if that takes longer than it may."""
+        try:
+            async with asyncio.timeout(2 * ANSWER_SECONDS):
+                while not self._all_known():
+                    await asyncio.sleep(0.25)
+        except TimeoutError:
+            raise Violation(f"seed {self.seed}: not every node that has joined is on record") from None
 
     def _all_known(self) -> bool:
         try:

@@ -27,6 +27,10 @@ SPAN_SECONDS = 60.0
 COLLECTABLE_SECONDS = 660.0
 """After this long, content that nothing refers to is no longer spared."""
 
+LARGE_EVERY = 50
+MANY_NODES = 50
+"""One seed in so many has a cluster with so many nodes, and costs several times as much as the others."""
+
 BRANCHES_OF = ("update", "rollout", "restart", "evict", "reap")
 """The modules of the engine whose every branch should be taken."""
 
@@ -48,7 +52,7 @@ class Shape:
     def of(cls, seed: int) -> Shape:
         chance = random.Random(f"{seed}/shape")
         return cls(
-            nodes=chance.randint(2, 5),
+            nodes=MANY_NODES if seed % LARGE_EVERY == 0 else chance.randint(2, 5),
             late=chance.randint(0, 1),
             managers=chance.choice([1, 3, 3]),
             grain=chance.choice([0.25, 0.5, 0.5, 1.0]),

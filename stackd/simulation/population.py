@@ -60,7 +60,7 @@ DEMANDS: tuple[dict[str, Any], ...] = (
 )
 """What only some nodes have, or none."""
 
-SUBNET = "10.9.{}.0/26"
+SUBNET = "10.9.{}.0/24"
 
 _RESTARTS = (RestartCondition.ANY,) * 6 + (RestartCondition.ON_FAILURE,) * 3 + (RestartCondition.NONE,)
 _CONDITIONS_OF_SERVICES = (DependencyCondition.STARTED, DependencyCondition.HEALTHY)

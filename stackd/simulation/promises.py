@@ -6,11 +6,10 @@ Everything here is counted anew from the records, by other means than the engine
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import takewhile
 
-from stackd.base.ids import TaskId
+from stackd.base.ids import ServiceId, SpecDigest, TaskId
 from stackd.base.time import SECOND, Instant
-from stackd.engine.model import Availability, NodeState, Revision, RevisionState, Rollout, Service, Task
+from stackd.engine.model import Availability, NodeState, Revision, RevisionState, Rollout, Service, Task, TaskStatus
 from stackd.engine.store import Changes
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View
@@ -18,6 +17,9 @@ from stackd.spec.stack import RestartCondition, ServiceMode
 
 EVICTION_SECONDS = 20
 """A task has to be told to leave a node that is drained or down within this: it takes one decision, and a leader to make it."""
+
+_Attempts = tuple[ServiceId, int, int, SpecDigest, int]
+"""What a restart policy counts: the attempts of a slot under one spec of one submission."""
 
 _ENDED_BY_ITSELF = (TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE)
 
@@ -28,12 +30,18 @@ class Promises:
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self._overdue: dict[TaskId, Instant] = {}
+        self._failures: dict[_Attempts, set[TaskId]] = {}
 
     def observe(self, past: View, present: View, changes: Changes) -> None:
         for row in changes.puts:
             match row:
                 case Task():
                     self._tell(_broken_by_task(past, present, row))
+                    if row.id not in past.tasks:
+                        self._begin_anew(past, present, row)
+                        self._tell(self._too_many_attempts(present, row))
+                case TaskStatus() if row.state in _ENDED_BY_ITSELF and (task := past.tasks.get(row.id)):
+                    self._count_failure(past, task)
                 case Rollout():
                     self._tell(_broken_by_rollout(past.rollouts.get(row.key), row))
                 case Revision():
@@ -53,6 +61,36 @@ class Promises:
         for task_id, since in self._overdue.items():
             if view.now - since > EVICTION_SECONDS * SECOND:
                 yield f"task {task_id} should have left node {leaving[task_id].node_id} long ago"
+
+    def _count_failure(self, past: View, task: Task) -> None:
+        """A task has ended by itself; one that was told to stop hasn't."""
+        service = past.services.get(task.service_id)
+        if service is not None and task.desired <= TaskState.COMPLETE:
+            self._failures.setdefault(_attempts_of(service, task), set()).add(task.id)
+
+    def _begin_anew(self, past: View, view: View, task: Task) -> None:
+        """A slot that was empty, because its node and with it all record of it was removed, is filled as for the first time."""
+        service = view.services.get(task.service_id)
+        if service is not None and not any(one.slot == task.slot for one in past.tasks_of_service(service.id)):
+            self._failures.pop(_attempts_of(service, task), None)
+
+    def _too_many_attempts(self, view: View, task: Task) -> Iterator[str]:
+        """A slot of a replicated service is not tried more often than its restart policy says, from one submission to the
+        next."""
+        service, spec = view.services.get(task.service_id), view.specs.get(task.spec)
+        if service is None or spec is None or service.settings.mode is not ServiceMode.REPLICATED:
+            return
+        policy = spec.spec.restart
+        if policy.condition is not RestartCondition.NONE and (not policy.max_attempts or policy.window_ns):
+            return
+        allowed = 0 if policy.condition is RestartCondition.NONE else policy.max_attempts
+        failed = len(self._failures.get(_attempts_of(service, task), ()))
+        if failed > allowed:
+            yield f"slot {task.slot} of {service.name} is tried again after {failed} failures, {allowed} restarts are allowed"
+
+
+def _attempts_of(service: Service, task: Task) -> _Attempts:
+    return service.id, service.spec_version, task.slot, task.spec, task.rollout
 
 
 def _has_to_leave(view: View, node_id: str) -> list[Task]:
@@ -75,8 +113,8 @@ def _may_be_moved(view: View, task: Task) -> bool:
 def _broken_by_task(past: View, present: View, task: Task) -> Iterator[str]:
     before = past.tasks.get(task.id)
     if before is None:
-        yield from _too_many_attempts(present, task)
-    elif before.desired is TaskState.READY and task.desired is TaskState.RUNNING and before.gate is not None:
+        return
+    if before.desired is TaskState.READY and task.desired is TaskState.RUNNING and before.gate is not None:
         if before.gate.not_before > present.now:
             yield f"task {task.id} was let go before its delay was over"
         if _still_waited_for(present, before):
@@ -92,23 +130,6 @@ def _still_waited_for(view: View, task: Task) -> bool:
     status = view.node_statuses.get(predecessor.node_id)
     is_there = status is not None and status.state is not NodeState.DOWN
     return is_there and TaskState.STARTING <= view.status_of(predecessor.id).state <= TaskState.RUNNING
-
-
-def _too_many_attempts(view: View, task: Task) -> Iterator[str]:
-    """A slot of a replicated service is not tried more often than its restart policy says."""
-    service, spec = view.services.get(task.service_id), view.specs.get(task.spec)
-    if service is None or spec is None or service.settings.mode is not ServiceMode.REPLICATED:
-        return
-    policy = spec.spec.restart
-    if policy.condition is not RestartCondition.NONE and (not policy.max_attempts or policy.window_ns):
-        return
-    allowed = 0 if policy.condition is RestartCondition.NONE else policy.max_attempts
-    of_slot = [other for other in view.tasks_of_service(service.id) if other.slot == task.slot and other.id != task.id]
-    of_slot.sort(key=lambda other: other.version, reverse=True)
-    run = takewhile(lambda other: other.spec == task.spec, of_slot)
-    failed = sum(view.status_of(other.id).state in _ENDED_BY_ITSELF for other in run)
-    if failed > allowed:
-        yield f"slot {task.slot} of {service.name} is tried again after {failed} failures, {allowed} restarts are allowed"
 
 
 def _broken_by_rollout(before: Rollout | None, after: Rollout) -> Iterator[str]:
@@ -140,4 +161,7 @@ def _may_be_finished(view: View, service: Service) -> bool:
     """Whether tasks that have ended may count as done: the restart policy says that nothing follows."""
     spec = view.specs.get(service.spec)
     ended = any(is_terminal(view.status_of(task.id).state) for task in view.tasks_of_service(service.id))
-    return ended and spec is not None and spec.spec.restart.condition is not RestartCondition.ANY
+    if not ended or spec is None:
+        return False
+    policy = spec.spec.restart
+    return policy.condition is not RestartCondition.ANY or policy.max_attempts > 0

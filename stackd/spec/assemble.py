@@ -9,14 +9,13 @@ a few lines can't make gigabytes.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
 from stackd.base.errors import StackdError
 from stackd.spec import environment as variables
 from stackd.spec.document import EnvFileDocument, Extension, Said, ServiceDocument, StackDocument
-from stackd.spec.files import Files
 from stackd.spec.interpolate import interpolate
 from stackd.spec.merge import merge_services, merge_stacks
 from stackd.spec.nodes import Mapping as MappingNode
@@ -27,6 +26,7 @@ from stackd.spec.read.service import Base, WrittenService
 from stackd.spec.read.stack import Include, WrittenStack, read_stack
 from stackd.spec.rebase import rebased_service, rebased_stack
 from stackd.spec.sourcemap import SourceMap
+from stackd.spec.surroundings import FileText, Surroundings
 
 MAX_FILES = 64
 """Stack files that one stack is made of."""
@@ -45,29 +45,19 @@ Parse = Callable[[bytes, str, Problems], Node]
 
 
 @dataclass(frozen=True, slots=True)
-class StackText:
-    """One file: its text, and its path as errors shall show it."""
-
-    text: bytes
-    file: str
-
-
-@dataclass(frozen=True, slots=True)
 class Assembled:
-    """The stack as all files say it, and the paths of the files that were read for it, as seen from the first one."""
+    """The stack as all files say it, and the paths of the files that were read for it, from the project's folder."""
 
     document: StackDocument
     sources: SourceMap
-    side_files: tuple[str, ...]
+    side_files: frozenset[str]
 
 
-def assemble(
-    texts: Sequence[StackText], parse: Parse, files: Files, environment: Mapping[str, str], problems: Problems
-) -> Assembled:
+def assemble(texts: Sequence[FileText], parse: Parse, around: Surroundings, problems: Problems) -> Assembled:
     """The stack of `texts`, each put on top of those before it. Raises SpecErrors only where one of `texts` is no YAML."""
-    assembler = _Assembler(parse, files, environment, problems)
+    assembler = _Assembler(parse, around, problems)
     document = assembler.stack(texts, _Place())
-    return Assembled(document, assembler.sources, tuple(sorted(assembler.read_paths)))
+    return Assembled(document, assembler.sources, frozenset(assembler.read_paths))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +81,13 @@ class _File:
 class _Assembler:
     """One assembly; it remembers what was read and what has been built of it."""
 
-    def __init__(self, parse: Parse, files: Files, environment: Mapping[str, str], problems: Problems) -> None:
+    def __init__(self, parse: Parse, around: Surroundings, problems: Problems) -> None:
         self.sources = SourceMap()
         self.read_paths: set[str] = set()
         self._parse = parse
-        self._files = files
-        self._environment = environment
+        self._around = around
+        self._files = around.files
+        self._environment = around.environment
         self._problems = problems
         self._contents: dict[str, bytes | None] = {}
         self._trees: dict[str, Node | None] = {}
@@ -110,7 +101,7 @@ class _Assembler:
 
     # Files
 
-    def stack(self, texts: Sequence[StackText], place: _Place) -> StackDocument:
+    def stack(self, texts: Sequence[FileText], place: _Place) -> StackDocument:
         """The stack of files that are put on top of one another."""
         documents = []
         for text in texts:
@@ -186,8 +177,8 @@ class _Assembler:
             folder = posixpath.normpath(posixpath.join(file.place.folder, said.value.project_directory))
         place = _Place("" if folder == "." else folder, (*file.place.way, first))
         documents = []
-        for written, path in zip(said.value.paths, paths, strict=True):
-            shown = _beside(file.shown, written)
+        for path in paths:
+            shown = self._around.shown(path)
             root = self._tree(path, shown, said)
             if root is not None:
                 documents.append(self._stack_of(root, shown, place))
@@ -252,7 +243,7 @@ class _Assembler:
             return file
         path = posixpath.normpath(posixpath.join(file.place.folder, said.value.file))
         if path not in self._bases:
-            shown = _beside(file.shown, said.value.file)
+            shown = self._around.shown(path)
             root = self._tree(path, shown, said)
             if root is None:
                 return None
@@ -309,11 +300,6 @@ class _Assembler:
 
     def _error(self, code: str, message: str, said: Said[object], hint: str | None = None) -> None:
         self._problems.error(code, message, said.node.position(), hint)
-
-
-def _beside(shown: str, path: str) -> str:
-    """How a file is shown that another one names by `path`."""
-    return posixpath.normpath(posixpath.join(posixpath.dirname(shown), path))
 
 
 def _service_node(root: Node, name: str) -> Node | None:

@@ -64,14 +64,14 @@ def interpolate(root: Node, environment: Environment[str, str], problems: Proble
     """Replaces the expressions in the interpolated sections of `root`, in place; reports what can't be."""
     if not isinstance(root, Mapping):
         return
-    pass_ = _Pass(environment, problems)
+    interpolation = Interpolation(environment, problems)
     for section in SECTIONS:
         if section in root.entries:
-            pass_.visit(root.entries[section].value)
+            interpolation.visit(root.entries[section].value)
 
 
-class _Pass:
-    """One walk over a file. A node that several aliases share is visited once."""
+class Interpolation:
+    """One walk over a file, a piece at a time. A node that several aliases share is visited once."""
 
     def __init__(self, environment: Environment[str, str], problems: Problems) -> None:
         self._environment = environment

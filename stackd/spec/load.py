@@ -11,8 +11,8 @@ Nothing here touches a disk: side files come through the `Files` that the caller
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -28,15 +28,16 @@ from ruamel.yaml.events import (
 )
 
 from stackd.base.errors import Position, Problem, StackdError
-from stackd.spec.assemble import StackText, assemble
+from stackd.spec.assemble import assemble
 from stackd.spec.document import StackDocument
-from stackd.spec.files import Files
+from stackd.spec.dotenv import with_variable_files
 from stackd.spec.nodes import Node, SourceText
 from stackd.spec.problems import Problems
 from stackd.spec.profiles import with_profiles
-from stackd.spec.resolve.stack import Surroundings, resolve
+from stackd.spec.resolve.stack import resolve
 from stackd.spec.sourcemap import SourceMap
 from stackd.spec.stack import StackSpec
+from stackd.spec.surroundings import FileText, Surroundings
 from stackd.spec.tree import Event, Kind, build
 
 MAX_BYTES = 2 * 1024 * 1024
@@ -51,9 +52,10 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000100
 
 @dataclass(frozen=True, slots=True)
 class LoadedDocument:
-    """What stack files say, whether or not it can be done. `problems` has what was found so far."""
+    """What stack files say, whether or not it can be done. `around` has all variables; `problems` what was found so far."""
 
     document: StackDocument
+    around: Surroundings
     sources: SourceMap
     problems: Problems
     side_files: frozenset[str]
@@ -61,7 +63,7 @@ class LoadedDocument:
 
 @dataclass(frozen=True, slots=True)
 class LoadedStack:
-    """A stack that is right. `side_files` are all paths that were read for it, as seen from its file, for a watcher to
+    """A stack that is right. `side_files` are all paths that were looked for, as seen from its file, for a watcher to
     know."""
 
     spec: StackSpec
@@ -71,47 +73,26 @@ class LoadedStack:
     side_files: tuple[str, ...]
 
 
-def load_stack(
-    text: bytes,
-    *,
-    file: str,
-    name: str | None,
-    files: Files,
-    environment: Mapping[str, str],
-    overrides: Sequence[StackText] = (),
-    profiles: Iterable[str] = (),
-) -> LoadedStack:
-    """What the stack file `text` means; raises SpecErrors with everything that is wrong with it.
-
-    `file` is its path as errors shall show it; `name` names the stack where the file itself doesn't; `environment` is
-    what expressions and bare environment keys are looked up in, and has the active profiles in COMPOSE_PROFILES, beside
-    `profiles`. `overrides` are further files that are put on top, in their order. All relative paths start from the folder
-    that `files` reads in, the project's.
-    """
-    loaded = load_document(text, file=file, files=files, environment=environment, overrides=overrides, profiles=profiles)
-    around = Surroundings(file, name, files, environment)
-    resolved = resolve(loaded.document, around, loaded.sources, loaded.problems)
+def load_stack(text: bytes, around: Surroundings, overrides: Sequence[FileText] = ()) -> LoadedStack:
+    """What the stack file `text` means, with the files `overrides` put on top of it in their order; raises SpecErrors with
+    everything that is wrong."""
+    loaded = load_document(text, around, overrides)
+    resolved = resolve(loaded.document, loaded.around, loaded.sources, loaded.problems)
     loaded.problems.raise_errors()
     side_files = tuple(sorted(loaded.side_files | resolved.side_files))
-    return LoadedStack(resolved.spec, loaded.sources, loaded.problems.warnings(), file, side_files)
+    return LoadedStack(resolved.spec, loaded.sources, loaded.problems.warnings(), around.file, side_files)
 
 
-def load_document(
-    text: bytes,
-    *,
-    file: str,
-    files: Files,
-    environment: Mapping[str, str],
-    overrides: Sequence[StackText] = (),
-    profiles: Iterable[str] = (),
-) -> LoadedDocument:
+def load_document(text: bytes, around: Surroundings, overrides: Sequence[FileText] = ()) -> LoadedDocument:
     """What stack files say, in their long form; raises SpecErrors only where a text is no YAML. The arguments are those of
     `load_stack`."""
     problems = Problems()
-    assembled = assemble((StackText(text, file), *overrides), parse, files, environment, problems)
-    active = {*profiles, *filter(None, environment.get("COMPOSE_PROFILES", "").split(","))}
+    environment, looked_for = with_variable_files(around, problems)
+    around = replace(around, environment=environment, variable_files=())
+    assembled = assemble((FileText(text, around.file), *overrides), parse, around, problems)
+    active = {*around.profiles, *filter(None, environment.get("COMPOSE_PROFILES", "").split(","))}
     document = with_profiles(assembled.document, active)
-    return LoadedDocument(document, assembled.sources, problems, frozenset(assembled.side_files))
+    return LoadedDocument(document, around, assembled.sources, problems, looked_for | assembled.side_files)
 
 
 def parse(text: bytes, file: str, problems: Problems) -> Node:
@@ -122,6 +103,7 @@ def parse(text: bytes, file: str, problems: Problems) -> Node:
         try:
             return build(_events(source, pure=False), source, problems)
         except _ColonInFlowError:
+            source = SourceText(file, source.text, yaml_1_2=True)
             return build(_events(source, pure=True), source, problems)
     except StackdError as error:
         problems.caught(error, Position(file))

@@ -2,7 +2,8 @@
 
 Single values of the upper one win. Mappings are joined; of a mapping inside a mapping the same holds. Lists are put one
 after the other, except those whose items have a name of their own (ports, volumes, configs, secrets), where the upper
-item wins, and commands, which are replaced. Objects of the top level are replaced as a whole.
+item wins, and commands (also that of a health check), which are replaced. Objects of the top level are replaced as a
+whole.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from stackd.spec.document import (
     AttachmentDocument,
+    HealthcheckDocument,
     LoggingDocument,
     MountDocument,
     PortDocument,
@@ -95,6 +97,10 @@ def _logging(lower: LoggingDocument | None, above: LoggingDocument) -> LoggingDo
     return LoggingDocument(driver=above.driver or lower.driver, options={**lower.options, **above.options})
 
 
+def _healthcheck(lower: HealthcheckDocument | None, above: HealthcheckDocument) -> HealthcheckDocument:
+    return above if lower is None else _records(lower, above, {"test": _replaced})
+
+
 def _by(key: Callable[[Any], Hashable]) -> Callable[[Any, Any], Any]:
     """Merges lists whose items have a name, and sorts them by it: a later item of one name takes the earlier one's place."""
 
@@ -121,6 +127,7 @@ def _source(reference: ReferenceDocument) -> Hashable:
 _SPECIAL: Mapping[str, Callable[[Any, Any], Any]] = {
     "command": _replaced,
     "entrypoint": _replaced,
+    "healthcheck": _healthcheck,
     "logging": _logging,
     "ports": _by(_port),
     "volumes": _by(_target),

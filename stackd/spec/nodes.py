@@ -6,6 +6,7 @@ anchored node is shared, and its place is where it was written, whatever path le
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,17 +19,22 @@ _SHOWN_CHARACTERS = 400
 """An error carries its line. A file that is all one line is cut there, or fifty errors would carry it fifty times."""
 
 
-class SourceText:
-    """One file's text, from which places are cut when an error needs them."""
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
-    def __init__(self, file: str, text: str) -> None:
+
+class SourceText:
+    """One file's text, from which places are cut when an error needs them. YAML 1.1, which the C scanner knows, has more
+    line ends than 1.2 (`yaml_1_2`), which the scanner in Python knows."""
+
+    def __init__(self, file: str, text: str, *, yaml_1_2: bool = False) -> None:
         self.file = file
         self.text = text
+        self._yaml_1_2 = yaml_1_2
 
     @cached_property
     def lines(self) -> list[str]:
-        """The lines as the YAML scanner counts them (it knows more line ends than the newline)."""
-        return self.text.splitlines()
+        """The lines as the scanner counts them."""
+        return _LINE_END.split(self.text) if self._yaml_1_2 else self.text.splitlines()
 
     def position(self, line: int, column: int, length: int = 1) -> Position:
         """The place at `line` and `column`, which count from 0 here as the scanner's marks do."""

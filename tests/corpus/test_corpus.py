@@ -10,8 +10,18 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from jsonschema import Draft7Validator
+from stackd.base.errors import SpecErrors
+from stackd.spec.interpolate import interpolate
+from stackd.spec.load import parse
+from stackd.spec.nodes import plain
+from stackd.spec.problems import Problems
+from stackd.spec.read.stack import read_stack
+from stackd.spec.schema import schema_text
+
 from official_client import (
     DELIBERATE,
+    ENVIRONMENT,
     Answer,
     Comparison,
     comparable,
@@ -61,6 +71,10 @@ NEWER = (
 )
 """What the official client refuses, and the newer Compose specification allows: keys that it has gained, `depends_on` with
 conditions, truth values as the values of variables and labels."""
+
+
+FAULTS_OF_FORM = frozenset({"spec.key.unknown", "spec.key.unsupported", "spec.type", "spec.list.duplicate"})
+"""Faults that a schema sees; others need units, other sections, or the grammar of a short form."""
 
 
 def folders() -> list[Path]:
@@ -126,3 +140,22 @@ def test_every_file_means_the_requests_that_the_official_client_sends() -> None:
     show("config -o docker", comparison)
     assert not comparison.differing
     assert comparison.agreed
+
+
+def test_the_schema_and_the_loader_agree_about_the_form_of_every_file() -> None:
+    validator = Draft7Validator(json.loads(schema_text()))
+    disagreements = []
+    for folder in folders():
+        problems = Problems()
+        try:
+            root = parse((folder / "stack.yml").read_bytes(), "stack.yml", problems)
+        except SpecErrors:
+            continue  # no YAML, so there is nothing that a schema could look at
+        interpolate(root, ENVIRONMENT, problems)
+        if problems.form_is_wrong:
+            continue
+        read_stack(root, problems)
+        seen = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(plain(root))]
+        if (seen and not problems.codes) or (problems.codes & FAULTS_OF_FORM and not seen):
+            disagreements.append(f"{folder.name}: schema {seen}, loader {sorted(problems.codes)}")
+    assert disagreements == []

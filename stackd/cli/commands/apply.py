@@ -12,7 +12,7 @@ from stackd.base.errors import Refused
 from stackd.base.time import Duration
 from stackd.cli.client import ControlClient
 from stackd.cli.invocation import Invocation, pass_invocation
-from stackd.cli.options import example, file_options, host_option, output_option, wait_options
+from stackd.cli.options import StackSelection, example, file_options, host_option, output_option, wait_options
 from stackd.cli.output import document
 from stackd.cli.planprint import summary
 from stackd.cli.progress import display_of, wait_for
@@ -31,8 +31,7 @@ from stackd.cli.wording import clock_time, count
 @pass_invocation
 def apply(
     invocation: Invocation,
-    paths: tuple[str, ...],
-    name: str | None,
+    selection: StackSelection,
     adopt: bool,
     yes: bool,
     detach: bool,
@@ -43,7 +42,7 @@ def apply(
     Asks only before services are removed or stacks taken over. Exit code 4: not converged in time; 5: the rollout is
     paused or has failed; 6: it was rolled back.
     """
-    files = read_stacks(paths, name, invocation.environment)
+    files = read_stacks(selection, invocation.environment)
     started = time.monotonic()
     with invocation.daemon() as daemon:
         plan = _plan(daemon, files, adopt=adopt)

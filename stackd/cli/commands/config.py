@@ -9,10 +9,11 @@ import msgspec
 
 from stackd.cli.commands import configs
 from stackd.cli.invocation import Invocation, pass_invocation
-from stackd.cli.options import example, file_options, output_option
-from stackd.cli.stackfiles import WrittenStack, read_written
+from stackd.cli.options import StackSelection, example, file_options, output_option
+from stackd.cli.stackfiles import read_written
 from stackd.cli.yamltext import yaml_text
 from stackd.spec.docker.bodies import docker_bodies
+from stackd.spec.load import LoadedDocument
 from stackd.spec.problems import Problems
 from stackd.spec.render import render
 
@@ -25,7 +26,7 @@ from stackd.spec.render import render
 @output_option("yaml", "json", "docker")
 @pass_invocation
 @click.pass_context
-def config(ctx: click.Context, invocation: Invocation, paths: tuple[str, ...], name: str | None) -> None:
+def config(ctx: click.Context, invocation: Invocation, selection: StackSelection) -> None:
     """Print stack files as one, in their long form; or show, make and remove configs.
 
     Several files are put on top of one another. Variables, env files, anchors, `extends` and `include` are resolved, short
@@ -34,30 +35,28 @@ def config(ctx: click.Context, invocation: Invocation, paths: tuple[str, ...], n
     """
     if ctx.invoked_subcommand is not None:
         return
-    written = read_written(paths, name, invocation.environment)
+    loaded = read_written(selection, invocation.environment)
     match invocation.output:
         case "docker":
-            click.echo(_indented(_bodies(written)))
+            click.echo(_indented(_bodies(loaded)))
         case "json":
-            click.echo(_indented(_document(written, invocation)))
+            click.echo(_indented(_document(loaded)))
         case _:
-            click.echo(yaml_text(_document(written, invocation)), nl=False)
+            click.echo(yaml_text(_document(loaded)), nl=False)
 
 
 for command in configs.config.commands.values():
     config.add_command(command)
 
 
-def _document(written: WrittenStack, invocation: Invocation) -> dict[str, Any]:
-    directory = written.around.files.directory
-    return render(written.loaded.document, directory, invocation.environment)
+def _document(loaded: LoadedDocument) -> dict[str, Any]:
+    return render(loaded.document, loaded.around.files.directory, loaded.around.environment)
 
 
-def _bodies(written: WrittenStack) -> dict[str, Any]:
+def _bodies(loaded: LoadedDocument) -> dict[str, Any]:
     """Raises SpecErrors where the official client could send nothing."""
-    loaded = written.loaded
     problems = Problems()
-    bodies = docker_bodies(loaded.document, written.around, loaded.sources, problems)
+    bodies = docker_bodies(loaded.document, loaded.around, loaded.sources, problems)
     problems.raise_errors()
     return dict(bodies)
 

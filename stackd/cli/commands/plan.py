@@ -9,7 +9,7 @@ from stackd.api.views import PlanView
 from stackd.base.errors import Refused
 from stackd.cli.errors import CHANGES
 from stackd.cli.invocation import Invocation, pass_invocation
-from stackd.cli.options import example, file_options, host_option, output_option
+from stackd.cli.options import StackSelection, example, file_options, host_option, output_option
 from stackd.cli.output import document
 from stackd.cli.planprint import annotated, plan_markdown, plan_text
 from stackd.cli.stackfiles import read_stacks
@@ -26,8 +26,7 @@ from stackd.cli.stackfiles import read_stacks
 def plan(
     ctx: click.Context,
     invocation: Invocation,
-    paths: tuple[str, ...],
-    name: str | None,
+    selection: StackSelection,
     adopt: bool,
     tell_changes: bool,
 ) -> None:
@@ -37,7 +36,7 @@ def plan(
     many keep running meanwhile, and how long it takes. Nothing is changed. Exit code 3 if the change would be refused or
     would not fit.
     """
-    files = read_stacks(paths, name, invocation.environment)
+    files = read_stacks(selection, invocation.environment)
     request = PlanRequest(
         stacks=tuple(file.spec for file in files),
         files=tuple(file.path for file in files),

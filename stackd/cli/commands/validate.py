@@ -6,7 +6,7 @@ import click
 
 from stackd.base.errors import Position, Problem
 from stackd.cli.invocation import Invocation, pass_invocation
-from stackd.cli.options import example, file_options, output_option
+from stackd.cli.options import StackSelection, example, file_options, output_option
 from stackd.cli.output import document
 from stackd.cli.sarif import sarif
 from stackd.cli.stackfiles import Findings, check_stacks
@@ -19,12 +19,12 @@ from stackd.spec.report import format_problems, problem_record
 @output_option("table", "json", "github", "sarif")
 @pass_invocation
 @click.pass_context
-def validate(ctx: click.Context, invocation: Invocation, paths: tuple[str, ...], name: str | None) -> None:
+def validate(ctx: click.Context, invocation: Invocation, selection: StackSelection) -> None:
     """Check stack files and show every problem.
 
     Needs no daemon. Exit code 1 if there is an error.
     """
-    findings = check_stacks(paths, name, invocation.environment)
+    findings = check_stacks(selection, invocation.environment)
     match invocation.output:
         case "json":
             click.echo(document("ValidationReport", _report(findings)))

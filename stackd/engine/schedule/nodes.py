@@ -13,7 +13,7 @@ import msgspec
 
 from stackd.base.ids import NodeId
 from stackd.engine.model import Node, NodeStatus
-from stackd.engine.schedule.resources import NOTHING, Generic, beyond, claim, minus, returned
+from stackd.engine.schedule.resources import NOTHING, Generic, beyond, claim, minus, returned, still_offered
 from stackd.spec.stack import MountType, Resources, TaskSpec
 
 Listener = tuple[str, int]
@@ -118,7 +118,7 @@ class NodeInfo:
         return NodeInfo(
             node=self.node,
             status=self.status,
-            available=returned(self.available, discount.resources),
+            available=returned(self.available, self._passed_on(discount)),
             used_ports=self.used_ports - discount.ports,
             tasks_total=self.tasks_total,
             tasks_of_service=self.tasks_of_service,
@@ -130,7 +130,7 @@ class NodeInfo:
         """Account for one more task, in place of the discounted one; returns the generic resources it is given."""
         given: Generic = ()
         if demand.reservations != NOTHING:
-            held = discount.resources if discount is not None else NOTHING
+            held = self._passed_on(discount) if discount is not None else NOTHING
             taken = demand.reservations
             if taken.generic:
                 given = claim(returned(self.available, held).generic, taken.generic)
@@ -141,6 +141,9 @@ class NodeInfo:
         self.tasks_of_service += 1
         self.slots_of_service += not (discount is not None and discount.counted)
         return given
+
+    def _passed_on(self, discount: Discount) -> Resources:
+        return still_offered(self.status.description.resources, discount.resources)
 
     def forget(self) -> None:
         """One task that is counted here is about to be replaced."""

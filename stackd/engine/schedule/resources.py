@@ -94,6 +94,23 @@ def returned(available: Resources, held: Resources) -> Resources:
     return Resources(nano_cpus=both.nano_cpus, memory_bytes=both.memory_bytes, generic=once)
 
 
+def still_offered(described: Resources, held: Resources) -> Resources:
+    """What a task holds of what its node still has: a generic resource that has gone since can't be passed on."""
+    if not held.generic:
+        return held
+    offered = {one.kind: one for one in described.generic}
+    generic = _canonical(
+        GenericResource(
+            kind=one.kind,
+            amount=0 if offered[one.kind].names else one.amount,
+            names=tuple(name for name in one.names if name in offered[one.kind].names),
+        )
+        for one in held.generic
+        if one.kind in offered
+    )
+    return Resources(nano_cpus=held.nano_cpus, memory_bytes=held.memory_bytes, generic=generic)
+
+
 def beyond(wanted: Resources, held: Resources) -> Resources:
     """What `wanted` needs on top of `held`; never negative, so that nobody else is given what is still held."""
     shared = overlap(wanted, held)

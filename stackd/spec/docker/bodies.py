@@ -13,8 +13,9 @@ from stackd.spec.names import name_of
 from stackd.spec.placed import PlacedProblems
 from stackd.spec.problems import Problems
 from stackd.spec.resolve.links import DEFAULT_NETWORK, networks_of
-from stackd.spec.resolve.stack import Surroundings, stack_name
+from stackd.spec.resolve.stack import stack_name
 from stackd.spec.sourcemap import SourceMap
+from stackd.spec.surroundings import Surroundings
 
 
 def docker_bodies(

@@ -24,8 +24,8 @@ from stackd.spec.names import PREDEFINED_NETWORKS, name_of, scoped
 from stackd.spec.placed import PlacedProblems
 from stackd.spec.resolve.container import effective_capabilities, environment_of, hosts_of
 from stackd.spec.resolve.links import Links, networks_of
-from stackd.spec.resolve.stack import Surroundings
 from stackd.spec.stack import ServiceMode
+from stackd.spec.surroundings import Surroundings
 
 
 class ServiceBodies:

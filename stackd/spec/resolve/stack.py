@@ -20,7 +20,6 @@ from stackd.spec.check.stack import check
 from stackd.spec.contents import Contents
 from stackd.spec.digest import blob_digest
 from stackd.spec.document import FileObjectDocument, NetworkDocument, PortDocument, ServiceDocument, StackDocument
-from stackd.spec.files import Files
 from stackd.spec.names import PREDEFINED_NETWORKS, name_of
 from stackd.spec.placed import PlacedProblems
 from stackd.spec.problems import Problems
@@ -41,19 +40,10 @@ from stackd.spec.stack import (
     StackSpec,
     TaskSpec,
 )
+from stackd.spec.surroundings import Surroundings
 
 _GENERIC_NAMES = frozenset({"stack", "compose", "docker-compose"})
 """Files that are called so say nothing about the stack; their folder does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a stack's meaning depends on beside its files' text."""
-
-    file: str
-    name: str | None
-    files: Files
-    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from stackd.spec.problems import Problems
 from stackd.spec.read.stack import read_stack
 from stackd.spec.render import render
 from stackd.spec.schema import schema_text
+from stackd.spec.surroundings import Surroundings
 
 from spec_builders import ENVIRONMENT, EVERY_KEY, FILE, FURTHER_KEYS, SIDE_FILES, as_yaml, load, plain, problems_of
 
@@ -212,16 +213,16 @@ def in_long_form(document: StackDocument) -> str:
 @settings(TIMES, max_examples=100)
 @given(documents())
 def test_the_long_form_of_a_file_means_the_same(document: Any) -> None:
-    files = LongFormFiles(SIDE_FILES, directory="/srv/shop")
+    around = Surroundings(FILE, None, LongFormFiles(SIDE_FILES, directory="/srv/shop"), ENVIRONMENT)
     try:
-        written = load_document(as_yaml(document), file=FILE, files=files, environment=ENVIRONMENT)
+        written = load_document(as_yaml(document), around)
         meant = load(as_yaml(document)).spec
     except SpecErrors:
         return
     text = in_long_form(written.document)
     if "$" in text:
         return  # the long form is not interpolated again, and doubles no dollar signs
-    again = load_stack(text.encode(), file=FILE, name=None, files=files, environment=ENVIRONMENT)
+    again = load_stack(text.encode(), around)
     assert again.spec == meant
-    repeated = load_document(text.encode(), file=FILE, files=files, environment=ENVIRONMENT)
+    repeated = load_document(text.encode(), around)
     assert in_long_form(repeated.document) == text

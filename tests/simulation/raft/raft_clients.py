@@ -12,8 +12,9 @@ from raft_machine import Put, encode
 from stackd.raft.consensus import OutcomeUnknown
 from stackd.raft.node import Ticket
 
-PATIENCE_SECONDS = 2.0
-"""A client waits so long for an answer; then it doesn't know, and goes on."""
+PATIENCE_SECONDS = (0.15, 1.5)
+"""A client waits one of these for an answer; then it doesn't know, and goes on. Whoever waits long at a leader that was cut
+off sees nothing of what happens then."""
 
 KEY_SECONDS = 1.5
 """So long clients use the same keys: short histories are quick to check."""
@@ -132,5 +133,5 @@ class Client:
                 answered(*answer)
                 self._think()
 
-        self._cluster.time.after(PATIENCE_SECONDS, lambda: once(Outcome.UNKNOWN))
+        self._cluster.time.after(self._random.choice(PATIENCE_SECONDS), lambda: once(Outcome.UNKNOWN))
         return once

@@ -17,7 +17,7 @@ from stackd.raft.node import Node, Ticket
 
 T = TypeVar("T")
 
-MEAN_SECONDS = 0.4
+MEAN_SECONDS = 0.5
 """Between two faults."""
 
 MAX_HOSTS = 8
@@ -34,7 +34,7 @@ class Faults:
         kinds: list[tuple[int, Callable[[], None]]] = [
             (4, self.network_heals),
             (3, self.one_is_cut_off),
-            (4, self.leader_is_cut_off),
+            (6, self.leader_is_cut_off),
             (2, self.network_splits),
             (3, self.one_direction_fails),
             (2, self.a_bridge_remains),
@@ -52,6 +52,7 @@ class Faults:
             (2, self.disk_has_errors),
             (3, self.process_stands_still),
             (2, self.clock_runs_wrong),
+            (1, self.snapshots_are_large),
             (3, self.leadership_is_transferred),
             (2, self.member_is_added),
             (2, self.member_is_removed),
@@ -74,8 +75,8 @@ class Faults:
             host.repair_disk()
             host.down_until = 0.0
 
-    def _later(self) -> None:
-        self._cluster.time.after(self._random.expovariate(1 / MEAN_SECONDS), self._happen)
+    def _later(self, at_least: float = 0.0) -> None:
+        self._cluster.time.after(at_least + self._random.expovariate(1 / MEAN_SECONDS), self._happen)
 
     def _happen(self) -> None:
         if not self._is_active:
@@ -85,7 +86,8 @@ class Faults:
         else:
             name = self._random.choices(list(self.kinds), self._weights)[0]
         self.kinds[name]()
-        self._later()
+        # Two leaders at a time, of whom one doesn't know it yet: let it be so for a while.
+        self._later(1.0 if name == self.leader_is_cut_off.__name__ else 0.0)
 
     def _did(self, kind: str, details: str = "") -> None:
         self.counts[kind] += 1
@@ -120,7 +122,7 @@ class Faults:
         """Alone, or with some that are too few; it may not know yet that others elect another."""
         if leader := self._cluster.leader():
             others = [name for name in self._names() if name != leader.name]
-            kept = self._random.sample(others, self._random.randint(0, len(others) // 2))
+            kept = self._random.sample(others, self._random.randint(0, max(0, len(others) - 1) // 2))
             self._did("leader_is_cut_off", f"{leader.name} with {kept}")
             self._lose_between({leader.name, *kept}, set(others) - set(kept))
 
@@ -214,6 +216,12 @@ class Faults:
         host = self._any_host()
         host.clock_rate = self._random.uniform(0.97, 1.03)
         self._did("clock_runs_wrong", f"{host.name} x{host.clock_rate:.3f}")
+
+    def snapshots_are_large(self) -> None:
+        """No fault, but it takes a while to write one, and several pieces to send it."""
+        self._did("snapshots_are_large")
+        for host in self._cluster.hosts.values():
+            host.snapshot_padding_bytes = self._random.choice([0, 300_000, 3_000_000])
 
     # -- disks
 

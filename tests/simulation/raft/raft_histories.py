@@ -20,6 +20,9 @@ PEACE_SECONDS = 10.0
 
 CLIENTS = 5
 
+MAX_ENTRIES_BESIDE_A_SNAPSHOT = 100
+"""So many may be committed while a snapshot is being written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -53,6 +56,7 @@ def _shape(seed: int) -> tuple[int, Settings]:
     random = Random(f"{seed}/shape")
     return random.choice([1, 3, 3, 3, 4, 5]), Settings(
         snapshot_entries=random.choice([20, 60, 10_000]),
+        snapshot_retry_entries=10,
         kept_entries=random.choice([0, 5, 30]),
         segment_bytes=random.choice([2_000, 20_000, 4_000_000]),
     )
@@ -68,6 +72,7 @@ def _run(cluster: Cluster) -> Report:
         client.is_active = False
     cluster.time.run_until(cluster.time.now + 3.0)
     _check_all_equal(cluster)
+    _check_all_bounded(cluster)
     history = [operation for client in clients for operation in client.history]
     if why := why_not_linearizable(history):
         raise Violation(why)
@@ -92,8 +97,8 @@ def _missing_for_peace(cluster: Cluster, agreed: int) -> str:
     if leader is None or leader.node is None:
         return "a leader"
     for name in leader.node.membership.addresses:
-        host = cluster.hosts[name]
-        if host.node is None:
+        host = cluster.hosts.get(name)
+        if host is None or host.node is None:
             return f"the process on {name}"
         if host.machine.index < agreed:
             return f"{name}, at entry {host.machine.index} of {agreed},"
@@ -123,3 +128,17 @@ def _check_all_equal(cluster: Cluster) -> None:
             raise Violation(f"{name} stays at entry {cluster.hosts[name].machine.index} of {agreed}")
     if waiting := cluster.unanswered():
         raise Violation(f"nobody answers what was asked of {', '.join(waiting)}")
+
+
+def _check_all_bounded(cluster: Cluster) -> None:
+    """What a member keeps in memory doesn't grow with the length of its history."""
+    settings = cluster.settings
+    for host, node in cluster.running():
+        journal = node._journal
+        since_snapshot = journal.last.index - journal.snapshot.index
+        if len(journal) - 1 > since_snapshot + settings.kept_entries:
+            raise Violation(f"{host.name} keeps {len(journal) - 1} entries, {since_snapshot} of them since its snapshot")
+        if since_snapshot > settings.snapshot_entries + MAX_ENTRIES_BESIDE_A_SNAPSHOT:
+            raise Violation(f"{host.name} has taken no snapshot for {since_snapshot} entries")
+        if waiting := len(node._tenure._waiting) + len(node._held):
+            raise Violation(f"{host.name} holds on to {waiting} proposals and messages")

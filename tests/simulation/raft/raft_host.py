@@ -102,6 +102,7 @@ class Host:
         self.busy_until = self.down_until = 0.0
         self.retired = False
         self.clock_rate = 1.0
+        self.snapshot_padding_bytes = 0
         self._settings = settings
         self._initial = initial
         self._time = time
@@ -240,7 +241,7 @@ class Host:
         if job is None:
             return
         self._snapshotting = True
-        content = self.machine.snapshot()
+        content = self.machine.snapshot(self.snapshot_padding_bytes)
 
         def write() -> None:
             self._beside(node, lambda: job.snapshots.write(job.position, [content], job.membership), finish)
@@ -254,7 +255,8 @@ class Host:
         self._time.after(self._random.uniform(0.0, 0.2), write)
 
     def _beside(self, node: Node, work: Callable[[], None], then: Callable[[], None]) -> None:
-        """Do a part of a snapshot, and later `then`; a disk that refuses ends the attempt."""
+        """Do a part of a snapshot, and later `then`; a disk that refuses ends the attempt. It keeps nobody else waiting."""
+        busy_until = self.busy_until
 
         def attempt() -> None:
             try:
@@ -263,7 +265,8 @@ class Host:
                 self._snapshotting = False
                 node.snapshot_failed()
             else:
-                self._time.after(self._random.uniform(0.0, 0.2), then)
+                took = self.trouble.spent_seconds + self._random.uniform(0.0, 0.2)
+                self._time.after(took, then)
 
-        if self.node is node:
-            self.act(attempt)
+        if self.node is node and self.act(attempt):
+            self.busy_until = busy_until

@@ -24,6 +24,7 @@ class _Content(msgspec.Struct, array_like=True):
     index: int
     digest: bytes
     table: dict[str, str]
+    padding: bytes
 
 
 _decode_put = msgspec.msgpack.Decoder(Put).decode
@@ -35,7 +36,7 @@ class Machine:
     """The state at `index`."""
 
     def __init__(self, snapshot: bytes | None) -> None:
-        content = _decode_content(snapshot) if snapshot else _Content(0, b"", {})
+        content = _decode_content(snapshot) if snapshot else _Content(0, b"", {}, b"")
         self.index, self.digest, self.table = content.index, content.digest, content.table
 
     def apply(self, entry: Entry) -> Put | None:
@@ -49,5 +50,6 @@ class Machine:
         self.table[command.key] = command.value
         return command
 
-    def snapshot(self) -> bytes:
-        return encode(_Content(self.index, self.digest, dict(self.table)))
+    def snapshot(self, padding_bytes: int) -> bytes:
+        """The state, made larger so that it takes several pieces to send."""
+        return encode(_Content(self.index, self.digest, self.table, bytes(padding_bytes)))

@@ -26,6 +26,11 @@ def attempt(seed: int) -> raft_histories.Report | str:
         return str(failure)
 
 
+def quieten() -> None:
+    """Members say a lot about the faults they meet."""
+    logging.disable(logging.CRITICAL)
+
+
 def commit() -> str:
     told = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return told.stdout.strip() or "unknown"
@@ -37,11 +42,10 @@ def commit() -> str:
 @click.option("--jobs", default=1, help="Processes that share the range.")
 def main(seed: int, count: int, jobs: int) -> None:
     """Run COUNT histories from SEED on."""
-    logging.disable(logging.CRITICAL)  # the members' own words about the faults they meet
     started = time.monotonic()
     print(f"seeds {seed} to {seed + count - 1} at commit {commit()}", flush=True)
     failed, entries, acknowledged, faults = 0, 0, 0, Counter[str]()
-    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=500) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, quieten) as pool:
         for done, result in enumerate(pool.imap_unordered(attempt, range(seed, seed + count)), 1):
             if isinstance(result, str):
                 failed += 1

@@ -22,6 +22,16 @@ def test_services_are_listed_with_dockers_columns(stackd: Stackd) -> None:
     )
 
 
+def test_of_a_job_the_completed_runs_are_counted(stackd: Stackd) -> None:
+    stackd.control.service_list = (
+        a_service("shop_migrate", mode="replicated-job", replicas=5, completed=2, running=1, iteration=1),
+    )
+    assert stackd("service", "ls").out == (
+        "ID             NAME           MODE             REPLICAS        IMAGE        PORTS\n"
+        "k3v5m1q0x8c2   shop_migrate   replicated-job   2/5 completed   nginx:1.25\n"
+    )
+
+
 def test_the_wide_form_adds_what_is_going_on(stackd: Stackd) -> None:
     stackd.control.service_list = (a_service(converged=False, health="degraded", message="no suitable node"),)
     assert "degraded   no          " in stackd("service", "ls", "-o", "wide").out

@@ -104,3 +104,9 @@ def test_a_service_scaled_to_nothing_shows_a_full_bar() -> None:
     service = a_service(replicas=0, running=0, updated=0)
     (line,) = progress_lines(verdicts([service], WEB), [service]).values()
     assert line == "shop_web  [##########] 0/0 up to date, 0 running  converged"
+
+
+def test_the_progress_of_a_job_is_what_has_completed() -> None:
+    job = a_service(converged=False, replicas=4, completed=1, running=2, iteration=1, message="1 of 4 runs have completed")
+    (line,) = progress_lines(verdicts([job], WEB), [job]).values()
+    assert line == "shop_web  [##--------] 1/4 completed, 2 running  1 of 4 runs have completed"

@@ -7,6 +7,8 @@ import pytest
 from stackd.gitops import snapshot
 from stackd.gitops.directory import DirectoryTree
 from stackd.gitops.snapshot import Reading, StackReader
+from stackd.spec.load import LoadedStack
+from stackd.spec.surroundings import Surroundings
 
 from source_builders import a_stack_file, write
 
@@ -26,9 +28,9 @@ class Counted:
         self.parsed: list[str] = []
         original = snapshot.load_stack
 
-        def counting(*arguments: object, **named: object) -> object:
-            self.parsed.append(str(named["file"]))
-            return original(*arguments, **named)  # type: ignore[arg-type]
+        def counting(text: bytes, around: Surroundings) -> LoadedStack:
+            self.parsed.append(around.file)
+            return original(text, around)
 
         monkeypatch.setattr(snapshot, "load_stack", counting)
         # Whether a file has settled goes by the time of its last change of any kind, which can't be set back.
@@ -110,6 +112,33 @@ def test_a_missing_side_file_is_noticed_when_it_appears(tmp_path: Path, monkeypa
     assert counted.parsed == []
     write(tmp_path, {"motd.txt": "hello"})
     assert not counted.read(tmp_path).problems
+
+
+def test_variables_come_from_the_file_beside_the_stack_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a/stack.yaml": a_stack_file("app:${TAG:-none}"), "b/stack.yaml": a_stack_file("app:${TAG:-none}")})
+    counted = Counted(monkeypatch)
+
+    def images() -> list[str]:
+        return [stack.spec.services[0].task.container.image for stack in counted.read(tmp_path).stacks]
+
+    assert images() == ["app:none", "app:none"]
+    write(tmp_path, {"a/.env": "TAG=1", ".env": "TAG=2"})
+    assert images() == ["app:1", "app:none"]
+    assert counted.parsed == ["a/stack.yaml"]
+
+
+def test_a_problem_in_a_file_that_stacks_share_is_told_once(tmp_path: Path) -> None:
+    write(tmp_path, {".env": "oops oops", "a.yaml": a_stack_file(), "b.yaml": a_stack_file()})
+    assert [str(problem.position) for problem in read(tmp_path).problems] == [".env:1:1"]
+
+
+def test_files_that_a_stack_is_made_of_stay_in_the_source(tmp_path: Path) -> None:
+    write(tmp_path, {"outside.yml": a_stack_file(), "source/a/stack.yaml": "include: [../parts/db.yml, ../../outside.yml]"})
+    write(tmp_path, {"source/parts/db.yml": "services: {db: {image: x, extends: {file: /x.yml, service: x}}}"})
+    assert [(str(problem.position), problem.code) for problem in read(tmp_path / "source").problems] == [
+        ("a/stack.yaml:1:28", "spec.file.escapes"),
+        ("parts/db.yml:1:36", "spec.file.escapes"),
+    ]
 
 
 def test_a_file_that_was_just_written_is_read_again_at_the_next_look(tmp_path: Path) -> None:

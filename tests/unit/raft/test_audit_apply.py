@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from audit_cluster import TICK_SECONDS
 from audit_members import NewCluster, both
+from audit_ours import OurCluster
 
 
 @both
@@ -52,3 +54,27 @@ def test_only_stock_never_answers_a_proposer_whose_leader_stepped_down(
     cluster.pass_time(250)
     assert not cluster.leads("A")
     assert (outcome.state == "") == cluster.is_stock
+
+
+def test_a_snapshot_of_the_next_leader_does_not_answer_for_an_entry_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake of our own, once: the leader that was cut off learns in one tick that it leads no longer, and what is at the
+    index that its proposer waits for."""
+    cluster = OurCluster(monkeypatch)
+    cluster.elect("A")
+    cluster.pass_time()
+    cluster.isolate("A")
+    lost = cluster.propose("A", b"lost")
+    cluster.pass_time(4)
+    index = cluster.last_index("A")
+    cluster.elect("B")
+    assert cluster.commit_index("B") == index
+    cluster.compact("B")
+    assert cluster.leads("A")
+    cluster.rejoin("A")
+    cluster.now += TICK_SECONDS
+    cluster.tick("B")
+    to_a = [flight for flight in cluster.in_flight if flight.receiver == "A"]
+    assert "snapshot" in {flight.kind for flight in to_a}
+    cluster.hand_over_at_once(to_a)
+    assert cluster.members["A"].node.applied_index == index
+    assert lost.state == "failed"

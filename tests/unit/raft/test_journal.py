@@ -161,3 +161,13 @@ def test_what_an_undone_write_put_back_is_not_committed_by_what_had_taken_its_pl
     journal.roll_back()
     assert told(journal)[-1] == (3, 1, b"3")
     assert journal.getRaftCommitIndex() == 2
+
+
+def test_a_compaction_does_not_count_as_the_write_of_what_was_added_before_it() -> None:
+    journal = a_journal(a_disk_with_a_log(), 5)
+    journal.add(b"unwritten", 6, 1)
+    journal.compact(Position(4, 1), kept_entries=0)
+    assert journal.written_index == 5
+    assert [entry.index for entry in journal.batch(5, 1000)] == [5]
+    journal.roll_back()
+    assert journal.last == Position(5, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from stackd.raft.memory_disk import MemoryDisk
 
 MANY = 200
@@ -82,3 +83,24 @@ def test_a_crash_does_not_touch_the_disk_of_the_one_who_looks() -> None:
     disk.extend("file").write(b"ab")
     disk.after_kill().extend("file").write(b"more")
     assert disk.read("file") == b"sab"
+
+
+def test_room_that_was_reserved_reads_as_zeros_and_is_taken_by_the_next_write() -> None:
+    disk = a_disk_with(b"s")
+    file = disk.extend("file")
+    file.reserve(4)
+    file.sync()
+    file.write(b"ab")
+    assert disk.read("file") == b"sab\0\0"
+    contents = {found[1] for found in found_after_power_cuts(disk) if found}
+    assert contents == {b"s\0\0\0\0", b"sa\0\0\0", b"s\0b\0\0", b"sab\0\0"}
+
+
+def test_a_full_disk_takes_what_was_reserved_and_nothing_more() -> None:
+    disk = a_disk_with(b"s")
+    file = disk.extend("file")
+    file.reserve(4)
+    disk.capacity_bytes = disk.used_bytes()
+    assert file.write(b"abcdef") == 4
+    with pytest.raises(OSError, match="no space"):
+        file.write(b"ef")

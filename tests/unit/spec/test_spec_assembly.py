@@ -8,11 +8,12 @@ from textwrap import dedent
 
 import pytest
 from stackd.base.errors import Problem, SpecErrors
-from stackd.spec.assemble import MAX_DEPTH, MAX_FILES, StackText
+from stackd.spec.assemble import MAX_DEPTH, MAX_FILES
 from stackd.spec.files import DictFiles
 from stackd.spec.load import LoadedStack, load_document, load_stack
 from stackd.spec.render import render
 from stackd.spec.stack import MountType, RestartCondition, ServiceSpec
+from stackd.spec.surroundings import FileText, Surroundings
 
 from official_client import DIRECTORY, ENVIRONMENT, differences, read_yaml
 
@@ -24,15 +25,9 @@ def load(
 ) -> LoadedStack:
     """The stack of `texts`, each put on top of those before it; `files` lie beside the first one."""
     first, *others = [dedent(text).encode() for text in texts]
-    return load_stack(
-        first,
-        file="shop/stack.yaml",
-        name="shop",
-        files=DictFiles({path: dedent(text).encode() for path, text in files.items()}, directory="/srv/shop"),
-        environment=environment,
-        overrides=[StackText(text, f"shop/override{number}.yaml") for number, text in enumerate(others)],
-        profiles=profiles,
-    )
+    side_files = DictFiles({path: dedent(text).encode() for path, text in files.items()}, directory="/srv/shop")
+    around = Surroundings("shop/stack.yaml", "shop", side_files, environment, profiles=frozenset(profiles))
+    return load_stack(first, around, [FileText(text, f"more/override{number}.yaml") for number, text in enumerate(others)])
 
 
 def service(name: str, *texts: str, **options: object) -> ServiceSpec:
@@ -58,10 +53,8 @@ def problem_of(*texts: str, **options: object) -> Problem:
 def test_two_files_are_merged_as_by_the_official_client() -> None:
     loaded = load_document(
         (MERGED / "base.yml").read_bytes(),
-        file="base.yml",
-        files=DictFiles({}, directory=DIRECTORY),
-        environment=ENVIRONMENT,
-        overrides=[StackText((MERGED / "override.yml").read_bytes(), "override.yml")],
+        Surroundings("base.yml", None, DictFiles({}, directory=DIRECTORY), ENVIRONMENT),
+        [FileText((MERGED / "override.yml").read_bytes(), "override.yml")],
     )
     ours = read_yaml(render_text(render(loaded.document, DIRECTORY, ENVIRONMENT)))
     assert differences(ours, read_yaml((MERGED / "config.yml").read_bytes())) == [
@@ -89,6 +82,18 @@ def test_a_later_file_changes_and_adds_services() -> None:
     assert spec.services[1].settings.replicas == 3
 
 
+def test_commands_are_replaced_and_other_lists_go_on() -> None:
+    container = service(
+        "web",
+        "services: {web: {image: a, command: [x, y], dns: [1.1.1.1, 1.1.1.2], healthcheck: {test: [CMD, a], retries: 5}}}",
+        "services: {web: {command: [z], dns: [1.1.1.3], healthcheck: {test: [CMD, b]}}}",
+    ).task.container
+    assert container.command == ("z",)
+    assert container.dns_servers == ("1.1.1.1", "1.1.1.2", "1.1.1.3")
+    assert container.healthcheck is not None
+    assert (container.healthcheck.test, container.healthcheck.retries) == (("CMD", "b"), 5)
+
+
 def test_a_file_that_only_changes_something_needs_no_image() -> None:
     assert service("web", "services: {web: {image: a}}", "services: {web: {tty: true}}").task.container.tty
 
@@ -114,14 +119,14 @@ def test_a_fault_is_shown_in_the_file_that_has_it() -> None:
         """
     found = problems_of(first, second)
     assert [(str(problem.position), problem.code) for problem in found] == [
-        ("shop/override0.yaml:4:15", "spec.reference.undefined"),
-        ("shop/override0.yaml:6:7", "spec.deploy.mode"),
+        ("more/override0.yaml:4:15", "spec.reference.undefined"),
+        ("more/override0.yaml:6:7", "spec.deploy.mode"),
     ]
 
 
 def test_the_source_map_knows_all_files() -> None:
     sources = load("services: {web: {image: a, user: x}}", "services:\n  web:\n    image: b\n").sources
-    assert str(sources.position("services.web.image")) == "shop/override0.yaml:3:12"
+    assert str(sources.position("services.web.image")) == "more/override0.yaml:3:12"
     assert str(sources.position("services.web.user")) == "shop/stack.yaml:1:34"
 
 
@@ -169,7 +174,7 @@ def test_a_service_of_another_file_keeps_its_own_paths() -> None:
 def test_all_files_are_known_to_a_watcher() -> None:
     files = {"base.yaml": "services: {app: {image: a, env_file: app.env}}", "app.env": "A=1"}
     loaded = load("services: {web: {extends: {file: base.yaml, service: app}}}", files=files)
-    assert loaded.side_files == ("app.env", "base.yaml")
+    assert loaded.side_files == (".env", "app.env", "base.yaml")
 
 
 def test_a_fault_in_an_extended_service_is_shown_where_it_is_written() -> None:
@@ -278,7 +283,7 @@ def test_a_syntax_error_in_an_included_file_is_shown_there() -> None:
 def test_an_env_file_that_is_not_required_may_be_missing() -> None:
     loaded = load("services: {web: {image: a, env_file: [{path: no.env, required: false}]}}")
     assert loaded.spec.services[0].task.container.env == ()
-    assert loaded.side_files == ("no.env",)
+    assert loaded.side_files == (".env", "no.env")
 
 
 def test_the_env_file_of_a_later_file_wins_over_what_an_earlier_file_says() -> None:

@@ -130,7 +130,7 @@ def test_every_supported_key_has_its_meaning() -> None:
         networks=(NetworkSpec(name="shop_default"),),
     )
     assert loaded.warnings == ()
-    assert loaded.side_files == ("./password", "app.env", "site.conf")
+    assert loaded.side_files == ("./password", ".env", "app.env", "site.conf")
 
 
 def test_a_service_with_nothing_but_an_image_takes_all_defaults() -> None:
