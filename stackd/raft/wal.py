@@ -2,8 +2,8 @@
 
 A log is a row of numbered segments. A segment appears under its name only when its opening record is on the medium, and
 it is complete before the next one appears; so only the last segment can end in a torn write, or in room made in advance.
-Its opening record repeats the log's position, vote, commit index and snapshot, so the segments before it can be deleted once a snapshot covers their
-entries. Reading back is `recovery.py`.
+Its opening record repeats the log's position, vote, commit index and snapshot, so the segments before it can be deleted
+once a snapshot covers their entries. Reading back is `recovery.py`.
 
 Invariants: what is appended is written at once and on the medium after the next `sync`; a member that has others sends its
 entries to them between the two. After a write that failed the file is cut back to where that write began. After a sync that
