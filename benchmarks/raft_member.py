@@ -48,7 +48,7 @@ from tests.certificates import contexts
 CLUSTER = "cluster1"
 SERVICE = "stackd.bench.Kv"
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0002
 """How long a busy thread keeps the interpreter from the others. A write changes threads several times on its way."""
 _GIVEN_UP = 3
 """The exit code of a member that can't go on."""

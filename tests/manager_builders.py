@@ -8,9 +8,10 @@ from stackd.api.dispatch import Hello
 from stackd.base.ids import BlobDigest, NodeId, ServiceId, TaskId
 from stackd.base.records import encode
 from stackd.base.time import Instant
-from stackd.engine.inputs import Applied, Input, Reply, ReportTasks
+from stackd.engine.inputs import Applied, Input, RegisterNode, Reply, ReportTasks
 from stackd.engine.model import (
     Blob,
+    Node,
     NodeDescription,
     NodeState,
     NodeStatus,
@@ -90,13 +91,14 @@ def a_hello(node: str = NODE) -> Hello:
 
 
 class Desk:
-    """A store, a dispatcher on it, and a writer that stores reported statuses and notes every input."""
+    """A store, a dispatcher on it, and a writer that stores reported statuses and registered nodes and notes every input."""
 
     def __init__(self, *rows: Row) -> None:
         self.store = Store()
         self.inputs: list[Input] = []
         self.reply: Reply = Applied(changed=True)
         self.failure: Exception | None = None
+        self.removes_at_once = False
         self.dispatcher: Dispatcher | None = None
         self.write(*rows)
         self.dispatcher = Dispatcher(self.store.view, self.submit, opened)
@@ -107,6 +109,8 @@ class Desk:
         self.inputs.append(command)
         if isinstance(command, ReportTasks):
             self.write(*command.statuses)
+        elif isinstance(command, RegisterNode) and isinstance(self.reply, Applied) and not self.removes_at_once:
+            self.write(Node(id=command.id, created_at=NOW))
         return self.reply
 
     def write(self, *rows: Row, delete: Iterable[Row] = ()) -> None:

@@ -45,6 +45,9 @@ DELIBERATE = (
     # It reads oom_score_adj and neither shows nor sends it to an engine of that version.
     (".oom_score_adj: only ours", "config"),
     (".OomScoreAdj: only ours", "specs"),
+    # What looks like a date is one to it, and gets a time of day.
+    (" 00:00:00 +0000 UTC'", "config"),
+    (" 00:00:00 +0000 UTC'", "specs"),
 )
 """Differences that are meant, by the end of their path (docs/differences.md)."""
 

@@ -222,7 +222,7 @@ def service_file(settings: str = "", rest: str = "") -> str:
 
 def as_yaml(document: object) -> bytes:
     """A document as YAML: JSON is a part of it."""
-    return json.dumps(document).encode()
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 def plain(node: Node) -> object:

@@ -17,6 +17,9 @@ _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 _LIKE_A_NUMBER = re.compile(r"[-+.]?[0-9][0-9_.,:eExXoObBa-fA-F+-]*([tT ][0-9].*)?|[-+]?\.(inf|nan)", re.IGNORECASE)
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
+LONGEST_KEY = 1000
+"""A longer one has to be marked (YAML 1.2 section 7.4 says 1024)."""
+
 
 def yaml_text(value: object) -> str:
     """`value` (mappings, lists and scalars) in block style, with a line end after each line."""
@@ -26,7 +29,7 @@ def yaml_text(value: object) -> str:
 def _lines(value: object) -> Iterator[str]:
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
-            yield from _entry(f"{_scalar(key)}:", item)
+            yield from _entry(_scalar(key), item)
     elif isinstance(value, Sequence) and not isinstance(value, str) and value:
         for item in value:
             inner = list(_lines(item))
@@ -37,6 +40,10 @@ def _lines(value: object) -> Iterator[str]:
 
 
 def _entry(key: str, value: object) -> Iterator[str]:
+    if len(key) > LONGEST_KEY:
+        yield f"? {key}"
+        key = ""
+    key += ":"
     if isinstance(value, Mapping | Sequence) and not isinstance(value, str) and value:
         yield key
         yield from (f"  {line}" for line in _lines(value))

@@ -14,7 +14,7 @@ those that rest for the update delay. A new spec in the middle needs no special 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import chain
 
@@ -171,10 +171,9 @@ class _Turn:
         later = self._let_go(sorted(waiting, key=lambda place: (place.up, place.slot.key)), free)
         free -= len(waiting) - len(later)
         limit = max(free, 0) + min(width, LOOKAHEAD_MAX)
-        begun = [place for place in waiting if place not in later]
-        if any(not place.up for place in (*begun, *(place for place in places if place.moving))):
-            limit = 0  # what is prepared could take the very port or memory that a slot in which nothing runs needs
-            self._make_room(places, later)
+        if waits := [place.new for place in places if place.new and _waits_for_its_node(draft, place, place.new)]:
+            limit = 0  # what is prepared could take the very port or memory that these need
+            self._make_room([task for task in waits if not task.node_id], later)
         if not self._prepare_ahead(later, unseen, limit):
             return False
         if self._whole:
@@ -202,9 +201,8 @@ class _Turn:
             stop_task(draft, task, "replaced by the update")
         start_after(draft, new, still_stopping(draft, place.slot), draft.now, "its turn in the update has come")
 
-    def _make_room(self, places: Iterable[Place], later: Iterable[Place]) -> None:
-        """What was prepared before gives way if such a slot has waited `ROOM_NS` for a node: each would wait for the other."""
-        nowhere = [place.new for place in places if place.moving and not place.up and place.new and not place.new.node_id]
+    def _make_room(self, nowhere: Sequence[Task], later: Iterable[Place]) -> None:
+        """What was prepared before gives way if a task has waited `ROOM_NS` for a node: each would wait for the other."""
         if not nowhere:
             return
         due = after(min(task.created_at for task in nowhere), ROOM_NS)
@@ -258,6 +256,11 @@ class _Turn:
 
 def _order_of(config: UpdateConfig, new: Task) -> UpdateOrder:
     return new.order or config.order
+
+
+def _waits_for_its_node(view: View, place: Place, new: Task) -> bool:
+    """Whether nothing runs in the slot, and its new task was let go and no node has taken it up yet."""
+    return place.moving and not place.up and view.status_of(new.id).state <= TaskState.ASSIGNED
 
 
 def _may_take_turn(view: View, config: UpdateConfig, place: Place) -> bool:

@@ -1,9 +1,9 @@
 """The write-ahead log: what this member must not forget, on disk before anyone hears of it.
 
 A log is a row of numbered segments. A segment appears under its name only when its opening record is on the medium, and
-it is complete before the next one appears; so only the last segment can end in a torn write, or in room made in advance.
-Its opening record repeats the log's position, vote, commit index and snapshot, so the segments before it can be deleted
-once a snapshot covers their entries. Reading back is `recovery.py`.
+it is complete before the next one appears; so only the last segment can end in a torn write. Its opening record repeats
+the log's position, vote, commit index and snapshot, so the segments before it can be deleted once a snapshot covers their
+entries. Reading back is `recovery.py`.
 
 Invariants: what is appended is written at once and on the medium after the next `sync`; a member that has others sends its
 entries to them between the two. After a write that failed the file is cut back to where that write began. After a sync that
@@ -24,9 +24,6 @@ from stackd.raft.state import LogState
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 """A segment past this size is followed by a new one. It bounds what a restart reads in vain below the snapshot."""
-
-RESERVED_PART = 4
-"""One part in so many of a segment (1 MiB) is made room for in advance: a sync in thousands of small writes takes longer."""
 
 FREE_SPACE = "free some space on that disk; what was acknowledged is kept, and writing then goes on by itself"
 
@@ -63,7 +60,7 @@ class Log:
         self._state = recovered.state
         self._segments = recovered.segments
         self._file = file
-        self._bytes = self._synced_bytes = self._reserved_until = recovered.good_bytes
+        self._bytes = self._synced_bytes = recovered.good_bytes
         self._sealer = recovered.sealer
         self._codec = Codec(_header(self._segments[-1].number, identity, self._sealer), self._sealer)
         self._failed = ""
@@ -124,7 +121,6 @@ class Log:
         self._write(data)
         self._state = ahead
         self._bytes += len(data)
-        self._reserve()
         for record in records:
             self._segments[-1].note(record)
         return len(data)
@@ -168,30 +164,14 @@ class Log:
             self._cut_back()
             raise StorageFailed(f"can't write the log: {reason(exc)}", hint=FREE_SPACE) from exc
 
-    def _reserve(self) -> None:
-        """Make room behind what was just written, if that used up the room there was. A file that grows with each write has
-        its size and its blocks to go through the file system's journal at each sync, behind what others have in there."""
-        if self._bytes <= self._reserved_until:
-            return
-        size = self._segment_bytes // RESERVED_PART
-        try:
-            self._file.reserve(size)
-        except OSError:
-            pass  # there is no room: then the file grows with each write
-        self._reserved_until = self._bytes + size
-
     def _cut_back(self) -> None:
         """Remove what a failed write left. Synced, or a crash could bring back an entry that was reported as failed."""
         try:
-            self._cut()
+            self._file.truncate(self._bytes)
         except OSError as exc:
             self._failed = reason(exc)
             raise LogUnusable(self._failed) from exc
         self._sync()
-
-    def _cut(self) -> None:
-        self._file.truncate(self._bytes)
-        self._reserved_until = self._bytes
 
     def _sync(self) -> None:
         try:
@@ -204,17 +184,15 @@ class Log:
         self._synced_bytes = self._bytes
 
     def _begin_segment(self) -> None:
-        """Go on in a new file. The one before ends with its last record, on the medium, and stays open until the new one has
-        its name."""
+        """Go on in a new file. The one before is synced to its end, and stays open until the new one has its name."""
+        self.sync()
         segment, sealer = Segment(self._segments[-1].number + 1), self._keys.current
         try:
-            self._cut()
-            self._sync()
             file, size = _new_segment(self._disk, sealer, self._identity, segment, self._state)
         except OSError as exc:
             raise StorageFailed(f"can't begin a new log segment: {reason(exc)}", hint=FREE_SPACE) from exc
         self._file.close()
-        self._file, self._bytes, self._synced_bytes, self._reserved_until = file, size, size, size
+        self._file, self._bytes, self._synced_bytes = file, size, size
         self._segments.append(segment)
         self._sealer = sealer
         self._codec = Codec(_header(segment.number, self._identity, sealer), sealer)

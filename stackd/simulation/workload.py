@@ -71,15 +71,15 @@ class Workload:
         self._population = Population(cluster.chance("population"), len(cluster.nodes))
         self._stacks: dict[str, StackSpec] = {}
         self._kinds: dict[str, tuple[int, Callable[[], Change | None]]] = {
-            "deploy": (4, self._deploy),
-            "edit": (10, self._edit),
-            "set spec": (6, self._set_spec),
-            "scale": (8, self._scale),
-            "force update": (3, self._force),
-            "rollback": (3, self._rollback),
+            "deploy": (2, self._deploy),
+            "edit": (5, self._edit),
+            "set spec": (5, self._set_spec),
+            "scale": (10, self._scale),
+            "force update": (5, self._force),
+            "rollback": (4, self._rollback),
             "remove stack": (1, self._remove_stack),
             "remove service": (1, self._remove_service),
-            "availability": (3, self._availability),
+            "availability": (4, self._availability),
             "join": (1, self._join),
             "remove node": (1, self._remove_node),
         }

@@ -15,9 +15,9 @@ from functools import reduce
 
 from stackd.base.errors import StackdError
 from stackd.spec import environment as variables
-from stackd.spec.document import EnvFileDocument, Extension, Said, ServiceDocument, StackDocument
+from stackd.spec.document import EnvFileDocument, Said, ServiceDocument, StackDocument
 from stackd.spec.interpolate import interpolate
-from stackd.spec.merge import merge_services, merge_stacks
+from stackd.spec.merge import merge_services, merge_stacks, with_defaults
 from stackd.spec.nodes import Mapping as MappingNode
 from stackd.spec.nodes import Node
 from stackd.spec.problems import Problems
@@ -107,7 +107,7 @@ class _Assembler:
         for text in texts:
             root = self._parse(text.text, text.file, self._problems)
             documents.append(self._stack_of(root, text.file, place))
-        return reduce(merge_stacks, documents)
+        return with_defaults(reduce(merge_stacks, documents))
 
     def _stack_of(self, root: Node, shown: str, place: _Place) -> StackDocument:
         """What one file says together with all it names."""
@@ -124,6 +124,7 @@ class _Assembler:
             volumes=written.volumes,
             secrets=written.secrets,
             configs=written.configs,
+            extension=written.extension,
             extras=written.extras,
         )
         own = rebased_stack(own, place.folder)
@@ -182,7 +183,7 @@ class _Assembler:
             root = self._tree(path, shown, said)
             if root is not None:
                 documents.append(self._stack_of(root, shown, place))
-        return reduce(merge_stacks, documents) if documents else None
+        return with_defaults(reduce(merge_stacks, documents)) if documents else None
 
     def _joined(self, own: StackDocument, included: StackDocument, said: Said[Include]) -> StackDocument:
         """Both together. An include adds; what should be changed in it is said by a file given beside."""
@@ -205,7 +206,6 @@ class _Assembler:
             self._services[key] = None  # while it is being built: it can't be its own base
             written = file.written.services[name]
             document = rebased_service(self._folded(written, file), file.place.folder)
-            document = replace(document, extension=_with_defaults(document.extension, file.written.extension))
             if written.base is not None:
                 document = self._extended(document, written.base, file, depth)
             self._services[key] = document
@@ -305,16 +305,6 @@ class _Assembler:
 def _service_node(root: Node, name: str) -> Node | None:
     services = root.entries["services"].value if isinstance(root, MappingNode) else None
     return services.entries[name].value if isinstance(services, MappingNode) and name in services.entries else None
-
-
-def _with_defaults(extension: Extension, defaults: Extension) -> Extension:
-    """A service's own settings, and those of the top level where it has none."""
-    return replace(
-        extension,
-        executor=extension.executor or defaults.executor,
-        fence=defaults.fence if extension.fence is None else extension.fence,
-        drain=extension.drain or defaults.drain,
-    )
 
 
 def _weight(service: ServiceDocument) -> int:

@@ -372,4 +372,5 @@ class StackDocument:
     secrets: dict[str, FileObjectDocument] = field(default_factory=dict)
     configs: dict[str, FileObjectDocument] = field(default_factory=dict)
     inactive: frozenset[str] = frozenset()
+    extension: Extension = Extension()
     extras: dict[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from stackd.spec.document import (
     AttachmentDocument,
+    Extension,
     HealthcheckDocument,
     LoggingDocument,
     MountDocument,
@@ -41,8 +42,20 @@ def merge_stacks(base: StackDocument, upper: StackDocument) -> StackDocument:
         volumes={**base.volumes, **upper.volumes},
         secrets={**base.secrets, **upper.secrets},
         configs={**base.configs, **upper.configs},
+        extension=_records(base.extension, upper.extension, {}),
         extras={**base.extras, **upper.extras},
     )
+
+
+def with_defaults(stack: StackDocument) -> StackDocument:
+    """The stack with its own settings under `x-stackd` taken over by every service that doesn't say otherwise."""
+    if stack.extension == Extension():
+        return stack
+    services = {
+        name: replace(service, extension=_records(stack.extension, service.extension, {}))
+        for name, service in stack.services.items()
+    }
+    return replace(stack, services=services)
 
 
 def merge_services(base: ServiceDocument, upper: ServiceDocument) -> ServiceDocument:

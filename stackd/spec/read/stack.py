@@ -58,7 +58,7 @@ def read_stack(root: Node, problems: Problems) -> WrittenStack:
         configs=fields.read("configs", read_configs, {}),
         includes=fields.read("include", _includes, ()),
         extension=fields.read(EXTENSION, read_stack_extension, Extension()),
-        extras=fields.extras(),
+        extras={name: said for name, said in fields.extras().items() if name != EXTENSION},
     )
 
 

@@ -17,6 +17,7 @@ from stackd.base.errors import Position, StackdError
 from stackd.spec import scalars
 from stackd.spec.nodes import Mapping, Node, Scalar, Sequence, describe, plain, shortened
 from stackd.spec.problems import Problems
+from stackd.spec.tree import MAX_KEY_CHARACTERS
 
 T = TypeVar("T")
 
@@ -157,19 +158,25 @@ class Value:
         return value if self._within(value, minimum, maximum) else minimum
 
     def number(self, minimum: float, maximum: float) -> float:
+        """A number; one outside of the limits is an error of meaning, because the official client copies it unseen."""
         value = self.node.value if isinstance(self.node, Scalar) else None
         if isinstance(value, str) and _DECIMAL_NUMBER.fullmatch(value):
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             self.expected("a number")
             return minimum
-        return float(value) if self._within(value, minimum, maximum) else minimum
+        if not minimum <= value <= maximum:
+            self.meaning_error("spec.value.range", self._out_of_range(value, minimum, maximum))
+        return float(value)
 
-    def _within(self, value: float, minimum: float, maximum: float) -> bool:
+    def _within(self, value: int, minimum: int, maximum: int) -> bool:
         if minimum <= value <= maximum:
             return True
-        self.error("spec.value.range", f"{self.name()} must be between {minimum} and {maximum}; it is {shortened(str(value))}")
+        self.error("spec.value.range", self._out_of_range(value, minimum, maximum))
         return False
+
+    def _out_of_range(self, value: float, minimum: float, maximum: float) -> str:
+        return f"{self.name()} must be between {minimum} and {maximum}; it is {shortened(str(value))}"
 
     def boolean(self) -> bool:
         value = self.node.value if isinstance(self.node, Scalar) else None
@@ -303,7 +310,7 @@ class Value:
             self.expected("a mapping or a list of KEY=VALUE")
             found = {}
         for name, (item, _) in found.items():
-            if not name or "=" in name or "\0" in name:
+            if not name or "=" in name or "\0" in name or len(name) > MAX_KEY_CHARACTERS:
                 message = f'{item.path}: "{shortened(name)}" is not a name'
                 item.key_meaning_error("spec.pair.bad", message, "write NAME=VALUE")
         return {name: value for name, (_, value) in found.items()}

@@ -124,7 +124,7 @@ def test_on_a_full_disk_changes_are_refused_and_the_state_stands(small_disk: Run
     more.write_text(workers(name="more", replicas=1))
     big = node.home / "big.yaml"
     big.write_text(workers(name="big", extra="    configs: [noise]\nconfigs:\n  noise:\n    file: ./noise\n"))
-    (node.home / "noise").write_bytes(os.urandom(100_000))
+    (node.home / "noise").write_bytes(os.urandom(600_000))  # more than the room that the log has made in advance
 
     ballast = _fill(node.data)
     refused = node.cli("apply", "-f", big)

@@ -166,6 +166,23 @@ def test_where_another_node_has_room_nothing_gives_way() -> None:
     assert "rollout.gave_way" not in cluster.kinds()
 
 
+def test_what_is_prepared_gives_way_to_a_slot_in_which_nothing_runs() -> None:
+    """Slot 2 is new and let go at once; slot 1's next task, which is only prepared, has taken the port that is left."""
+
+    def spec(image: str) -> TaskSpec:
+        return a_spec(image, ports=(PORT,))
+
+    cluster = ToyCluster(nodes=2)
+    cluster.run(spec("v1"), settings(1, update=START_FIRST))
+    cluster.settle()
+    cluster.run(spec("v2"), settings(2, update=START_FIRST))
+    cluster.round()
+    cluster.run(spec("v3"), settings(2, update=START_FIRST))
+    cluster.rounds(40, after_ns=SECOND)
+    assert cluster.health().converged
+    assert cluster.images() == ["v3", "v3"]
+
+
 def test_a_stop_first_image_that_is_bad_costs_nothing_also_after_giving_way() -> None:
     cluster = a_full_cluster(a_spec("v1", ports=(PORT,)))
     cluster.broken.add("v2")

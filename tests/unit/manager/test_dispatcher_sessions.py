@@ -23,13 +23,14 @@ from stackd.base.errors import Unavailable
 from stackd.base.ids import NodeId, TaskId
 from stackd.base.time import Instant
 from stackd.engine.inputs import RegisterNode, Rejected, ReportNode, ReportTasks
-from stackd.engine.model import NodeDescription, NodeState
+from stackd.engine.model import Node, NodeDescription, NodeState
 from stackd.engine.taskstate import TaskState
 from stackd.raft.consensus import NotLeader
 from stackd.simulation.loop import run
 
 from manager_builders import (
     NODE,
+    NOW,
     Desk,
     a_hello,
     a_node_status,
@@ -425,3 +426,23 @@ def test_a_node_that_a_new_leader_has_not_heard_of_opens_another_session() -> No
         assert sum(isinstance(one, RegisterNode) for one in desk.inputs) == 2
 
     scenario(main, *ROWS)
+
+
+def test_the_session_of_a_node_that_is_removed_ends() -> None:
+    async def main(desk: Desk, connect: Callable[[], AgentEnd]) -> None:
+        agent = connect()
+        await agent.open()
+        desk.write(delete=[Node(id=NODE, created_at=NOW)])
+        assert await agent.next() == Goodbye(reason="the node was removed from the cluster")
+
+    scenario(main)
+
+
+def test_a_node_that_is_removed_in_the_moment_in_which_it_registers_gets_no_session() -> None:
+    async def main(desk: Desk, connect: Callable[[], AgentEnd]) -> None:
+        desk.removes_at_once = True
+        agent = connect()
+        await agent.stream.send(a_hello())
+        assert await agent.next() == Goodbye(reason="the node was removed from the cluster")
+
+    scenario(main)

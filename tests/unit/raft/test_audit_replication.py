@@ -107,3 +107,26 @@ def test_only_stock_stumbles_over_entries_that_barely_fill_its_chunks(
     cluster.pass_time(10)
     assert cluster.applied("A") == cluster.applied("B") == [b"x" * size]
     assert bool(cluster.errors) == (cluster.is_stock and size != 100_000)
+
+
+@both
+def test_only_stock_sends_again_what_is_under_way_when_an_earlier_entry_is_acknowledged(
+    new_cluster: NewCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = new_cluster(monkeypatch)
+    cluster.elect("A")
+    cluster.pass_time()
+    for value in (b"first", b"second"):
+        cluster.propose("A", value)
+        cluster.now += TICK_SECONDS
+        cluster.tick("A")
+    sent = [flight for flight in cluster.in_flight if link("append", "A", "B")(flight)]
+    first = next(flight for flight in sent if "first" in repr(flight.message))
+    assert [flight for flight in sent if "second" in repr(flight.message)] != [first]
+    cluster.in_flight.clear()
+    cluster.hand_over(first)
+    cluster.carry(link("ack", "B", "A"))
+    cluster.now += TICK_SECONDS
+    cluster.tick("A")
+    sent = [flight for flight in cluster.in_flight if link("append", "A", "B")(flight)]
+    assert any("second" in repr(flight.message) for flight in sent) == cluster.is_stock

@@ -151,7 +151,7 @@ def test_a_torn_write_is_cut_wherever_it_tore() -> None:
     disk = a_disk_with_batches([an_entry(1, b"kept")])
     acknowledged = len(disk.journal)
     open_log(disk).append([an_entry(2, b"torn"), an_entry(3, b"torn")])
-    at = next(n for n, one in enumerate(disk.journal) if one.step is Step.WRITE and n >= acknowledged)
+    (at,) = [n for n, one in enumerate(disk.journal) if one.step is Step.WRITE and n >= acknowledged]
     data = disk.journal[at].data
     for torn in range(len(data)):
         for tail in (b"", b"\0" * 300, b"\xff\xf5SRD" * 60):
@@ -163,49 +163,6 @@ def test_a_torn_write_is_cut_wherever_it_tore() -> None:
             assert recovered in ([b"kept"], [b"kept", b"torn"])
             log.append([an_entry(log.state.last.index + 1, b"next")])
             assert [entry.data for entry in read(crashed).entries] == [*recovered, b"next"]
-
-
-def test_a_torn_write_into_room_made_in_advance_is_cut_wherever_it_tore() -> None:
-    disk = a_disk_with_batches([an_entry(1, b"kept")], [an_entry(2, b"torn"), an_entry(3, b"torn")])
-    at = max(n for n, one in enumerate(disk.journal) if one.step is Step.WRITE)
-    last = disk.journal[at]
-    for torn in range(len(last.data)):
-        crashed = MemoryDisk.after_crash(disk.journal[: at + 1], Crash(torn=torn))
-        assert len(crashed.read(last_segment(disk))) == len(disk.read(last_segment(disk))) > last.offset + len(last.data)
-        log = open_log(crashed)
-        recovered = [entry.data for entry in read(crashed).entries]
-        assert recovered in ([b"kept"], [b"kept", b"torn"])
-        log.append([an_entry(log.state.last.index + 1, b"next")])
-        assert [entry.data for entry in read(crashed).entries] == [*recovered, b"next"]
-
-
-def test_only_the_last_segment_has_room_made_in_advance() -> None:
-    disk = a_disk_with_batches(*([an_entry(index, b"x" * 100)] for index in range(1, 21)), segment_bytes=2500)
-    first, second = sorted(disk.names())
-    assert not disk.read(first).endswith(bytes(16))
-    assert disk.read(second).endswith(bytes(16))
-    assert [entry.index for entry in read(disk).entries] == list(range(1, 21))
-
-
-def test_small_writes_make_room_once_for_many() -> None:
-    disk = a_disk_with_batches(*([an_entry(index)] for index in range(1, 101)))
-    grown = [one for one in disk.journal if one.step is Step.WRITE and one.data.count(0) == len(one.data)]
-    assert len(grown) == 1
-
-
-def test_a_log_for_which_no_room_can_be_made_in_advance_goes_on() -> None:
-    disk = a_disk_with_a_log()
-    log = open_log(disk)
-
-    def fail(operation: Operation) -> None:
-        if operation.step is Step.WRITE and not any(operation.data):
-            raise OSError(errno.ENOSPC, "no space left on device")
-
-    disk.fail = fail
-    for index in range(1, 5):
-        log.append([an_entry(index)])
-    assert [entry.index for entry in read(disk).entries] == [1, 2, 3, 4]
-    assert not disk.read(last_segment(disk)).endswith(bytes(16))
 
 
 def test_a_last_write_of_which_only_the_end_reached_the_disk_is_cut() -> None:

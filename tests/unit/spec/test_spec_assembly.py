@@ -359,6 +359,16 @@ def test_services_take_over_what_the_top_level_says() -> None:
     assert (b.task.executor, b.task.fence, b.settings.drain_start_first) == ("process", False, False)
 
 
+def test_what_the_top_level_of_a_later_file_says_holds_for_the_services_of_all() -> None:
+    files = {"part.yaml": "x-stackd: {executor: docker}\nservices: {c: {image: x}}"}
+    texts = (
+        "include: part.yaml\nservices: {a: {image: x}, b: {image: x, x-stackd: {fence: false}}}",
+        "x-stackd: {fence: true}",
+    )
+    a, b, c = load(*texts, files=files).spec.services
+    assert [(each.task.executor, each.task.fence) for each in (a, b, c)] == [("", True), ("", False), ("docker", True)]
+
+
 def test_an_extended_service_keeps_what_only_its_base_says() -> None:
     text = """
         services:

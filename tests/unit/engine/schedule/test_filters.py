@@ -77,14 +77,34 @@ def test_a_task_that_asks_for_more_than_a_node_has_says_so() -> None:
     assert refusal(wanting("gpu", 1), a_node("n1"))[0] == "schedule.resources"
 
 
+def with_all_in_use(name: str, *generic: GenericResource) -> NodeInfo:
+    """A node that has these, of which none is left."""
+    node = a_node(name)
+    resources = Resources(generic=generic)
+    node.status = msgspec.structs.replace(
+        node.status, description=msgspec.structs.replace(node.status.description, resources=resources)
+    )
+    return node
+
+
 def test_a_stop_first_successor_may_have_the_named_value_of_its_predecessor() -> None:
-    node = offering("n1")  # the only gpu is in use by the predecessor
-    held = Resources(generic=(GenericResource(kind="gpu", names=("a",)),))
+    gpu = GenericResource(kind="gpu", names=("a",))
+    node = with_all_in_use("n1", gpu)
+    held = Resources(generic=(gpu,))
     task = a_task(1)
     group = a_group([task, a_task(2)], wanting("gpu", 1))
     result = place(group, [node], {task.id: Discount(node_id=node.id, resources=held)})
     assert result.given == {task.id: (GenericResource(kind="gpu", names=("a",)),)}
     assert len(result.unplaced) == 1
+
+
+def test_what_a_node_has_no_more_is_not_passed_on_to_a_successor() -> None:
+    gone, left = GenericResource(kind="gpu", names=("a",)), GenericResource(kind="gpu", names=("b",))
+    for offered in ((), (left,)):
+        node = with_all_in_use("n1", *offered)
+        task = a_task(1)
+        result = place(a_group([task], wanting("gpu", 1)), [node], {task.id: Discount(node.id, Resources(generic=(gone,)))})
+        assert list(result.unplaced) == [task.id]
 
 
 # Executor, plugins, platform, volumes.
