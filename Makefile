@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help env demo test check bench corpus fuzz soak-raft chaos-raft soak mutants clean
+.PHONY: help env demo test check bench corpus fuzz soak-raft chaos-raft chaos attack soak mutants clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -47,6 +47,12 @@ soak-raft: $(STAMP)  ## SEED=1 COUNT=1000 JOBS=1: that many histories of consens
 
 chaos-raft: $(STAMP)  ## SEED=7 DURATION=120: kill, cut off and starve a real cluster; needs root
 	$(BIN)/python -m benchmarks.chaos_raft --seed $(or $(SEED),1) --duration $(or $(DURATION),60)
+
+chaos: $(STAMP)  ## SEED=7 DURATION=120: the same for a whole cluster under deploys; needs root, and dockerd for one node
+	$(BIN)/python -m benchmarks.chaos --seed $(or $(SEED),1) --duration $(or $(DURATION),60) $(ARGS)
+
+attack: $(STAMP) ## CONNECTIONS=10000: silent connections against a manager's ports; needs root
+	$(BIN)/python -m benchmarks.attack --connections $(or $(CONNECTIONS),10000)
 
 soak: $(STAMP)   ## SEED=1 COUNT=1000: random histories of a simulated cluster, on all cores; prints the seeds that fail
 	$(BIN)/python -m stackd.simulation --seed $(or $(SEED),1) --count $(or $(COUNT),1000) $(ARGS)

@@ -6,7 +6,7 @@ tasks (its scheduler benchmark on two cores of an idle server, two runs averaged
 ends when they are assigned; ours makes them as well.
 
 Then what a running cluster costs: all tasks of a large service are reported to run, node by node, and one task after the other
-fails and is replaced, on few nodes and on many.
+fails and is replaced, on few nodes and on many; so also for jobs and global services of few tasks and of many.
 
 `--full` adds the largest cases, which take some minutes.
 """
@@ -40,6 +40,7 @@ from stackd.engine.model import (
     Principal,
     PrincipalKind,
     SpecRow,
+    Task,
     TaskStatus,
 )
 from stackd.engine.step import step
@@ -53,6 +54,8 @@ from stackd.spec.stack import (
     Placement,
     Pool,
     Resources,
+    RestartPolicy,
+    ServiceMode,
     ServiceSettings,
     TaskSpec,
 )
@@ -64,6 +67,9 @@ SOMEBODY = Principal(kind=PrincipalKind.LOCAL_USER, name="bench")
 NETWORK = NetworkSpec(name="bench_default", pools=(Pool(subnet="10.0.0.0/12"),))
 PER_REVISION = 1_000
 """Services deployed at once."""
+
+REPORTS = 200
+"""Of which a small decision's cost is the mean."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,12 @@ class Bench:
                 self._apply(decision.transaction)
             inputs = (decision.rest,) if decision.rest is not None else ()
 
+    def report(self, tasks: Sequence[Task], state: TaskState) -> None:
+        """Let one node report on some of its tasks."""
+        if tasks:
+            statuses = tuple(TaskStatus(id=task.id, state=state, at=NOW, running_at=NOW, error="bench") for task in tasks)
+            self.decide([ReportTasks(node_id=tasks[0].node_id, statuses=statuses)])
+
     def _apply(self, transaction: Transaction) -> None:
         self.store.apply(self.store.index + 1, encode(transaction))
 
@@ -137,19 +149,20 @@ def _spec(case: Case, number: int) -> TaskSpec:
     constraints = ("node.labels.disk == ssd",) if case.constrained else ()
     return TaskSpec(
         container=ContainerSpec(image=f"app{number}"),
+        restart=RestartPolicy(delay_ns=0),
         reservations=Resources(nano_cpus=10**8),
         placement=Placement(constraints=constraints),
         networks=(NetworkAttachment(network=NETWORK.name),) if case.networked else (),
     )
 
 
-def deploy(bench: Bench, case: Case) -> None:
+def deploy(bench: Bench, case: Case, settings: ServiceSettings | None = None) -> None:
     """The services of the case, at most a thousand in one revision."""
     for begin in range(0, case.services, PER_REVISION):
         numbers = range(begin, min(case.services, begin + PER_REVISION))
         specs = [_spec(case, number) for number in numbers]
         bench.decide([StageContent(specs=tuple(SpecRow(digest=spec_digest(spec), spec=spec) for spec in specs))])
-        settings = ServiceSettings(replicas=case.tasks // case.services)
+        settings = settings or ServiceSettings(replicas=case.tasks // case.services)
         manifest = StackManifest(
             name=f"bench{begin}",
             owner=Owner(),
@@ -180,8 +193,7 @@ def measure_reports(case: Case) -> None:
     reports = [tuple(bench.store.view.tasks_of_node(node.id)) for node in bench.store.view.nodes.values()]
     begin = time.process_time()
     for tasks in filter(None, reports):
-        running = tuple(TaskStatus(id=task.id, state=TaskState.RUNNING, at=NOW, running_at=NOW) for task in tasks)
-        bench.decide([ReportTasks(node_id=tasks[0].node_id, statuses=running)])
+        bench.report(tasks, TaskState.RUNNING)
     seconds = time.process_time() - begin
     figure(case.name, seconds, "cpu_s", per_task_us=seconds / case.tasks * 1e6)
 
@@ -190,12 +202,33 @@ def measure_failures(nodes: int) -> None:
     """One task after the other fails and is followed by another one: a small decision, whatever the size of the cluster."""
     bench = Bench(nodes)
     deploy(bench, Case("", nodes, tasks=2_000, services=20))
-    tasks = [task for number, task in enumerate(bench.store.view.tasks.values()) if number < 200]
+    tasks = [task for number, task in enumerate(bench.store.view.tasks.values()) if number < REPORTS]
     begin = time.process_time()
     for task in tasks:
-        failed = TaskStatus(id=task.id, state=TaskState.FAILED, at=NOW, error="bench")
-        bench.decide([ReportTasks(node_id=task.node_id, statuses=(failed,))])
+        bench.report([task], TaskState.FAILED)
     figure(f"one_failed_task_replaced_on_{nodes}_nodes", (time.process_time() - begin) / len(tasks) * 1000, "cpu_ms")
+
+
+def measure_modes(slots: int) -> None:
+    """One run of a job of that many completes; one task of a global service on that many nodes fails and is followed by
+    another one: small decisions, whatever the size of the service."""
+    job = ServiceSettings(mode=ServiceMode.REPLICATED_JOB, replicas=slots)
+    figure(f"one_of_{slots}_runs_completes", _cost_of_reports(job, 10, TaskState.COMPLETE), "cpu_ms")
+    everywhere = ServiceSettings(mode=ServiceMode.GLOBAL, replicas=0)
+    figure(f"one_of_{slots}_global_tasks_replaced", _cost_of_reports(everywhere, slots, TaskState.FAILED), "cpu_ms")
+
+
+def _cost_of_reports(settings: ServiceSettings, nodes: int, state: TaskState) -> float:
+    """CPU milliseconds of one report, and what follows from it, on a service that runs."""
+    bench = Bench(nodes)
+    deploy(bench, Case("", nodes, tasks=0, services=1), settings)
+    for node in bench.store.view.nodes.values():
+        bench.report(bench.store.view.tasks_of_node(node.id), TaskState.RUNNING)
+    tasks = [task for number, task in enumerate(bench.store.view.tasks.values()) if number < REPORTS]
+    begin = time.process_time()
+    for task in tasks:
+        bench.report([task], state)
+    return (time.process_time() - begin) / len(tasks) * 1000
 
 
 def main(arguments: list[str]) -> int:
@@ -205,6 +238,8 @@ def main(arguments: list[str]) -> int:
     measure_reports(Case("reports_1k_nodes_10k_tasks", 1_000, 10_000, 1))
     for nodes in (10, 1_000, 5_000):
         measure_failures(nodes)
+    for slots in (10, 1_000):
+        measure_modes(slots)
     return 0
 
 

@@ -11,6 +11,21 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
+from stackd.api.cluster import (
+    AutolockRequest,
+    BackupPiece,
+    ChangeCertificatesRequest,
+    IssuedUser,
+    IssueUserRequest,
+    JoinTokenRequest,
+    JoinTokenResponse,
+    RemoveNodeRequest,
+    RotateRootRequest,
+    UnlockKeyResponse,
+    UpdateNodeRequest,
+    UserRequest,
+    Users,
+)
 from stackd.api.control import (
     ApplyRequest,
     ApplyResponse,
@@ -39,7 +54,10 @@ from stackd.api.control import (
     UpdateRequest,
     VersionResponse,
 )
+from stackd.api.local import InitRequest, JoinClusterRequest, LeaveClusterRequest, LocalNodeView, UnlockRequest
+from stackd.api.secure import TlsMaterial
 from stackd.api.views import (
+    ClusterInfoView,
     ClusterView,
     ConfigView,
     EventView,
@@ -49,6 +67,7 @@ from stackd.api.views import (
     PlanView,
     PortView,
     RolloutView,
+    RootRotationView,
     SecretView,
     ServicePlanView,
     ServiceView,
@@ -57,6 +76,7 @@ from stackd.api.views import (
     StatusView,
     SubnetView,
     TaskView,
+    UserView,
 )
 from stackd.base.errors import NotFound, StackdError
 
@@ -198,6 +218,47 @@ def a_node(**fields: Any) -> NodeView:
     return msgspec.structs.replace(node, **fields)
 
 
+def a_cluster(**fields: Any) -> ClusterInfoView:
+    """A cluster of two nodes with certificates, but for `fields`."""
+    info = ClusterInfoView(
+        cluster=some_settings(),
+        leader="east",
+        managers=("10.0.0.1:2377",),
+        nodes=2,
+        nodes_ready=2,
+        autolock=False,
+        root_digest="r00t",
+        certificate_life_seconds=90 * 24 * 3600,
+        rotation=None,
+    )
+    return msgspec.structs.replace(info, **fields)
+
+
+def some_settings(**fields: Any) -> ClusterView:
+    settings = ClusterView(
+        id="c1uster", history_limit=5, rebalance_tasks=0, address_pools=("10.0.0.0/8",), subnet_bits=20
+    )
+    return msgspec.structs.replace(settings, **fields)
+
+
+def a_rotation(*behind: str) -> RootRotationView:
+    return RootRotationView(digest="r00t2", started_at="2026-05-01T11:59:00.000Z", behind=behind)
+
+
+def a_local_node(state: str = "manager", **fields: Any) -> LocalNodeView:
+    """This machine's node, in that state, but for `fields`."""
+    here = LocalNodeView(
+        node_id="n0de5m1q0x8c2z7b4n6a9s1d3",
+        cluster="c1uster",
+        state=state,
+        executor="process",
+        advertise="10.0.0.1:2377",
+        managers=("10.0.0.1:2377",),
+        certificate_until="2026-07-30T12:00:00.000Z",
+    )
+    return msgspec.structs.replace(here, **fields)
+
+
 def a_network(name: str = "shop_front", **fields: Any) -> NetworkView:
     """An overlay with one service on it, but for `fields`."""
     network = NetworkView(
@@ -299,7 +360,8 @@ class MemoryWatch:
 class MemoryControl:
     """Answers from its attributes; `requests` is everything that was asked, in order.
 
-    `pushed` is what `watch` sends, one snapshot after the other. `silent` makes it say nothing more after the last one,
+    `looks` are what `nodes` says one time after the other, and `node_list` after that; `rotations` likewise what `cluster_info`
+    says of the root. `pushed` is what `watch` sends, one snapshot after the other. `silent` makes it say nothing more after the last one,
     until it is closed; otherwise the stream ends."""
 
     def __init__(self) -> None:
@@ -321,11 +383,23 @@ class MemoryControl:
         self.down_progress: Sequence[DownProgress] = ()
         self.failure: StackdError | None = None
         self.hosts: list[str] = []
+        self.material: TlsMaterial | None = None
         self.silent = False
         self._ended = threading.Event()
+        self.answering = ""
+        self.looks: list[Sequence[NodeView]] = []
+        self.info = a_cluster()
+        self.rotations: list[RootRotationView | None] = []
+        self.here = a_local_node()
+        self.cluster_failure: StackdError | None = None
+        self.key = ""
+        self.user_list: Sequence[UserView] = ()
+        self.issued = IssuedUser(certificate=b"certificate", roots=b"roots", managers=("10.0.0.1:2377",))
+        self.pieces: Sequence[bytes] = ()
 
-    def connect(self, host: str) -> MemoryControl:
-        self.hosts.append(host)
+    def connect(self, *hosts: str, material: TlsMaterial | None = None) -> MemoryControl:
+        self.hosts += hosts
+        self.material = material
         return self
 
     def close(self) -> None:
@@ -338,7 +412,7 @@ class MemoryControl:
 
     def version(self) -> VersionResponse:
         self._asked("version")
-        return VersionResponse(version="0.1.0", data_dir="/var/lib/stackd", pid=77)
+        return VersionResponse(version="0.1.0", data_dir="/var/lib/stackd", pid=77, node_id=self.answering)
 
     def status(self) -> StatusView:
         self._asked("status")
@@ -403,17 +477,11 @@ class MemoryControl:
 
     def nodes(self) -> Nodes:
         self._asked("nodes")
-        return Nodes(items=tuple(self.node_list))
+        return Nodes(items=tuple(self.looks.pop(0) if self.looks else self.node_list))
 
     def update_cluster(self, request: ClusterRequest) -> ClusterView:
         self._asked(request)
-        return ClusterView(
-            id="c1uster",
-            history_limit=5,
-            rebalance_tasks=request.rebalance or 0,
-            address_pools=("10.0.0.0/8",),
-            subnet_bits=20,
-        )
+        return some_settings(rebalance_tasks=request.rebalance or 0)
 
     def networks(self) -> Networks:
         self._asked("networks")
@@ -456,6 +524,80 @@ class MemoryControl:
     def down(self, request: DownRequest) -> Iterator[DownProgress]:
         self._asked(request)
         yield from self.down_progress
+
+    def cluster_info(self) -> ClusterInfoView:
+        self._asked("cluster_info")
+        if self.cluster_failure is not None:
+            raise self.cluster_failure
+        rotation = self.rotations.pop(0) if self.rotations else self.info.rotation
+        return msgspec.structs.replace(self.info, rotation=rotation)
+
+    def join_token(self, request: JoinTokenRequest) -> JoinTokenResponse:
+        self._asked(request)
+        return JoinTokenResponse(token=f"STKN-1-{request.role}", addresses=("10.0.0.1:2379",))
+
+    def rotate_token(self, request: JoinTokenRequest) -> JoinTokenResponse:
+        self._asked("rotate")
+        return self.join_token(request)
+
+    def update_node(self, request: UpdateNodeRequest) -> NodeView:
+        self._asked(request)
+        return next(node for node in self.node_list if node.id == request.name)
+
+    def remove_node(self, request: RemoveNodeRequest) -> None:
+        self._asked(request)
+
+    def change_certificates(self, request: ChangeCertificatesRequest) -> ClusterInfoView:
+        self._asked(request)
+        return self.info
+
+    def rotate_root(self, request: RotateRootRequest) -> ClusterInfoView:
+        self._asked(request)
+        return self.info
+
+    def set_autolock(self, request: AutolockRequest) -> UnlockKeyResponse:
+        self._asked(request)
+        self.key = "stackd-unlock-1-new" if request.on else ""
+        return UnlockKeyResponse(key=self.key)
+
+    def unlock_key(self) -> UnlockKeyResponse:
+        self._asked("unlock_key")
+        return UnlockKeyResponse(key=self.key)
+
+    def issue_user(self, request: IssueUserRequest) -> IssuedUser:
+        self._asked(request)
+        return self.issued
+
+    def users(self) -> Users:
+        self._asked("users")
+        return Users(items=tuple(self.user_list))
+
+    def remove_user(self, request: UserRequest) -> None:
+        self._asked(request)
+
+    def backup(self) -> Iterator[BackupPiece]:
+        self._asked("backup")
+        yield from (BackupPiece(data=piece) for piece in self.pieces)
+
+    def local_node(self) -> LocalNodeView:
+        self._asked("local_node")
+        return self.here
+
+    def init_cluster(self, request: InitRequest) -> LocalNodeView:
+        self._asked(request)
+        return self.here
+
+    def join_cluster(self, request: JoinClusterRequest) -> LocalNodeView:
+        self._asked(request)
+        return self.here
+
+    def leave_cluster(self, request: LeaveClusterRequest) -> LocalNodeView:
+        self._asked(request)
+        return self.here
+
+    def unlock(self, request: UnlockRequest) -> LocalNodeView:
+        self._asked(request)
+        return self.here
 
     def _service(self, name: str) -> ServiceView:
         for service in self.service_list:

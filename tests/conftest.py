@@ -14,6 +14,10 @@ import pytest
 # In CI the same examples every time: a red build has to be about the change. New ones are looked for everywhere else.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("search", deadline=None)
+# For code that is known to be wrong: that it fails is all one wants to know.
+hypothesis.settings.register_profile(
+    "mutants", derandomize=True, deadline=None, database=None, phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate)
+)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "search")
 
 

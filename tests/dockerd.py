@@ -2,7 +2,8 @@
 
 It lives beside any other engine of the machine: it changes neither the firewall nor sysctls (published ports work through
 the engine's userland proxy), and its bridge has a name and a subnet of its own. With `isolated=True` the engine gets a
-network namespace, for what insists on host-wide names (swarm mode's docker_gwbridge).
+network namespace, for what insists on host-wide names (swarm mode's docker_gwbridge); with `namespace` it is in that one, as on
+a host of `hosts.py`. With `hostname` it takes itself to be on a host of that name.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+NAMED = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"')
+"""Runs a command on a host of the name that comes next: namespaces of the network have none."""
+
 START_SECONDS = 30.0
 """It takes under a second on a quiet machine."""
 STOP_SECONDS = 20.0
@@ -30,12 +34,14 @@ STOP_SECONDS = 20.0
 class PrivateDockerd:
     """One engine under `directory`. `start`, `kill` (SIGKILL) and `stop` may follow each other; `close` removes all."""
 
-    def __init__(self, directory: Path, *, isolated: bool = False) -> None:
+    def __init__(self, directory: Path, *, isolated: bool = False, namespace: str = "", hostname: str = "") -> None:
         self.directory = directory
         self.socket = directory / "docker.sock"
         self.url = f"unix://{self.socket}"
         self._name = f"sdt{secrets.token_hex(4)}"
         self._isolated = isolated
+        self._hostname = hostname
+        self._namespace = self._name if isolated else namespace
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
         self._make_network()
@@ -50,7 +56,8 @@ class PrivateDockerd:
         for option in ("--data-root", "--exec-root", "--pidfile", "--config-file"):
             place = arguments.index(option) + 1
             arguments[place] = str(self.directory / arguments[place])
-        enter = ["nsenter", f"--net=/run/netns/{self._name}"] if self._isolated else []
+        enter = ["nsenter", f"--net=/run/netns/{self._namespace}"] if self._namespace else []
+        enter += [*NAMED, self._hostname] if self._hostname else []
         with (self.directory / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*enter, "dockerd", *arguments],
@@ -61,6 +68,25 @@ class PrivateDockerd:
                 start_new_session=True,
             )
         wait_until(self._answers, START_SECONDS, f"dockerd did not start, see {self.directory}/dockerd.log")
+
+    @property
+    def group(self) -> str:
+        """The control group in which its containers are."""
+        return self._name
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def revive(self) -> None:
+        """Start the engine if it has ended."""
+        if not self.is_running:
+            self.start()
 
     def stop(self) -> None:
         """Stop the engine as an operator does; it stops its containers."""
@@ -143,7 +169,7 @@ class PrivateDockerd:
         if self._isolated:
             _run("ip", "netns", "add", self._name)
             self._ip("link", "set", "lo", "up")
-        subnet = ipaddress.IPv4Network("172.31.0.0/24") if self._isolated else _free_subnet()
+        subnet = ipaddress.IPv4Network("172.31.0.0/24") if self._namespace else _free_subnet()
         self._ip("link", "add", self._name, "type", "bridge")
         self._ip("address", "add", f"{subnet[1]}/24", "dev", self._name)
         self._ip("link", "set", self._name, "up")
@@ -155,7 +181,7 @@ class PrivateDockerd:
             self._ip("link", "delete", self._name)
 
     def _ip(self, *arguments: str) -> None:
-        _run("ip", *(("-n", self._name) if self._isolated else ()), *arguments)
+        _run("ip", *(("-n", self._namespace) if self._namespace else ()), *arguments)
 
     def _remove_cgroups(self) -> None:
         for group in [*Path("/sys/fs/cgroup").glob(f"*/{self._name}"), Path("/sys/fs/cgroup") / self._name]:
@@ -171,10 +197,10 @@ class PrivateDockerd:
 
 
 @contextlib.contextmanager
-def private_dockerd(*, isolated: bool = False) -> Iterator[PrivateDockerd]:
+def private_dockerd(*, isolated: bool = False, namespace: str = "", hostname: str = "") -> Iterator[PrivateDockerd]:
     """A running engine in a temporary directory, gone at the end."""
     directory = Path(tempfile.mkdtemp(prefix="stackd-dockerd-"))
-    engine = PrivateDockerd(directory, isolated=isolated)
+    engine = PrivateDockerd(directory, isolated=isolated, namespace=namespace, hostname=hostname)
     try:
         engine.start()
         yield engine

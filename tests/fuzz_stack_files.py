@@ -68,22 +68,20 @@ class CaseFiles(DictFiles):
             return OTHER_FILE
 
 
-def check(case: Case, *, long_form: bool = False) -> bool:
-    """Load one case; whether it was accepted. Raises Fault for anything but a stack or errors with places. With `long_form`
-    also where the long form doesn't mean the same: asked for by hand (`--again FILE`), since some odd mutations of
-    `x-stackd` still differ there."""
+def check(case: Case) -> bool:
+    """Load one case; whether it was accepted. Raises Fault for anything but a stack, which its long form means as well, or
+    errors with places."""
     around = Surroundings(STACK, "s", CaseFiles(case.files, directory=DIRECTORY), ENVIRONMENT)
     overrides = [FileText(case.files[path], path) for path in case.overrides]
     try:
         loaded = load_stack(case.files[STACK], around, overrides)
     except SpecErrors as errors:
-        _check_problems(errors.problems, case.files)
+        _check_problems((*errors.problems, *errors.warnings), case.files)
         return False
     _check_problems(loaded.warnings, case.files)
     document = load_document(case.files[STACK], around, overrides)
     _check_bodies(document)
-    if long_form:
-        _check_long_form(document, loaded.spec)
+    _check_long_form(document, loaded.spec)
     return True
 
 
@@ -240,7 +238,7 @@ def _lines_of(failures: Sequence[str]) -> Iterator[str]:
 def main() -> int:
     given = _arguments()
     if given.again:
-        print("accepted" if check(kept_case(given.again), long_form=True) else "refused, with places")
+        print("accepted" if check(kept_case(given.again)) else "refused, with places")
         return 0
     if given.batch:
         print(run_batch(given.seed, given.first, given.count, given.batch))

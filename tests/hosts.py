@@ -89,11 +89,15 @@ class Network:
         self.block(one, other)
         self.block(other, one)
 
+    def unblock(self, target: Host) -> None:
+        """Everything arrives at `target` again."""
+        target.run("nft", "flush", "chain", "inet", "cut", "input")
+
     def heal(self) -> None:
         """All cables are in, nothing is blocked."""
         for host in self.hosts:
             self.plug(host)
-            host.run("nft", "flush", "chain", "inet", "cut", "input")
+            self.unblock(host)
 
     def close(self) -> None:
         for namespace in reversed(self._namespaces):

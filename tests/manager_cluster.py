@@ -57,6 +57,9 @@ class MemoryKeyFile:
         changed, self.unlock_key = unlock_key != self.unlock_key, unlock_key
         return changed
 
+    def copy(self) -> bytes:
+        return b"a key file"
+
 
 def as_node(node_id: NodeId) -> Caller:
     return Caller(principal=Principal(kind=PrincipalKind.NODE, name=node_id))

@@ -29,6 +29,7 @@ SCALARS = (
     "!!binary x", "!!str 1", "!foo bar", "? x", "- -", "|", ">", "|2-", '"\\x00"', '"\\u2028"', "\\", "@", "`", "%", "#",
     "k: v: w", "\u2028", "\ufeff", "\t", "\x00", "\x1b", "127.0.0.1:8080:80/tcp", "8080-8090:80-91", "1:2:3:4", "/", "..",
     "../../x", "~/x", "C:\\x", "1h1m1s1ms", "10x", "1.5.1", "64M", "node.labels.a==b", "node.role = manager", "x-", "-", ":",
+    "!reset null", "!override [a]",
 )
 KEYS = (
     "services", "image", "deploy", "replicas", "mode", "ports", "volumes", "networks", "configs", "secrets", "environment",

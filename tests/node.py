@@ -283,6 +283,7 @@ class RunningNode:
         log = (self.home / "daemon.log").read_text(errors="replace")[-4000:] if (self.home / "daemon.log").exists() else ""
         lines = [f"--- daemon's log\n{log}"]
         with contextlib.suppress(StackdError):
+            lines += ["--- sources", *(repr(one) for one in self.status().sources)]
             lines += ["--- services", *(repr(one) for one in self.services().values())]
             lines += ["--- tasks", *(repr(one) for name in self.services() for one in self.history(name))]
             lines += ["--- events", *(f"{one.at} {one.kind} {one.subject} {one.message}" for one in self.events()[-30:])]

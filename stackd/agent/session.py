@@ -70,9 +70,10 @@ class Agent:
         *,
         certificate: Callable[[], NodeCertificate | None] = lambda: None,
         heed: Callable[[Standing], None] = lambda _standing: None,
+        redirect: Callable[[str], None] = lambda _leader: None,
     ) -> None:
-        """`certificate` says which one the node uses, `heed` is told how the node stands in the cluster; a node that is a
-        cluster of its own has neither."""
+        """`certificate` says which one the node uses, `heed` is told how the node stands in the cluster, `redirect` where a
+        manager that doesn't lead says that the leader is; a node that is a cluster of its own has none of them."""
         self._node_id = node_id
         self._executor = executor
         self._connect = connect
@@ -81,6 +82,8 @@ class Agent:
         self._entropy = entropy
         self._certificate = certificate
         self._heed = heed
+        self._redirect = redirect
+        self._redirected = False
         self._shown: NodeCertificate | None = None
         self._reporter = Reporter()
         self._description = NodeDescription(hostname=node_id)
@@ -89,6 +92,22 @@ class Agent:
         self._workforce: Workforce | None = None
         self._lease = Lease(0.0)
         self._renewed = asyncio.Event()
+        self._news = asyncio.Event()
+        self._contact: asyncio.Task[None] | None = None
+
+    def tell(self) -> None:
+        """The node has another certificate: say so at once, not with the next heartbeat."""
+        self._news.set()
+
+    async def clear(self) -> None:
+        """Talk to no manager any more, and remove every task from this host, as a node does that has left its cluster. Returns
+        when nothing is left."""
+        if self._contact is not None:
+            self._contact.cancel()
+            await asyncio.wait([self._contact])
+        if self._workforce is not None:
+            self._workforce.apply(Assignments(sequence=0, complete=True))
+            await self._workforce.wait_idle()
 
     async def wait_idle(self) -> None:
         """Returns once no task is left on this host. Records may be gone before the last container is."""
@@ -105,16 +124,16 @@ class Agent:
                 self._workforce = workforce
                 await workforce.restore()
                 group.create_task(self._keep_lease(workforce), name="lease")
-                await self._keep_in_touch(workforce)
+                self._contact = group.create_task(self._keep_in_touch(workforce), name="contact")
         finally:
             await self._executor.close()
 
     async def _keep_in_touch(self, workforce: Workforce) -> None:
         pause = BACKOFF_FIRST_SECONDS
         while True:
-            self._welcomed = False
+            self._welcomed = self._redirected = False
             why = await self._session(workforce)
-            if self._welcomed:
+            if self._welcomed or self._redirected:
                 pause = BACKOFF_FIRST_SECONDS
             log.info("no manager: node=%s reason=%s", self._node_id, why)
             await asyncio.sleep(pause * (0.5 + self._entropy.getrandbits(16) / 2**17))
@@ -154,8 +173,8 @@ class Agent:
                 self._grant(number, answer.lease_ns / SECOND)
                 self._heed(answer.standing)
                 return answer
-            case Goodbye(reason=reason):
-                raise StreamClosed(reason)
+            case Goodbye():
+                raise self._dismissal(answer)
             case Assignments() | LogRequest() | Renewal() | Standing():
                 raise OutOfStep("the manager's first message was no welcome")
             case unknown:
@@ -187,25 +206,39 @@ class Agent:
                     self._grant(number)
                 case Standing():
                     self._heed(message)
-                case Goodbye(reason=reason):
-                    raise StreamClosed(reason)
+                case Goodbye():
+                    raise self._dismissal(message)
                 case Welcome():
                     raise OutOfStep("the manager welcomed the agent twice")
                 case unknown:
                     assert_never(unknown)
 
+    def _dismissal(self, goodbye: Goodbye) -> StreamClosed:
+        """The end of a session that the manager has ended. Where the leader is, it is known to lead: no pause is due."""
+        self._redirected = bool(goodbye.leader)
+        self._redirect(goodbye.leader)
+        return StreamClosed(goodbye.reason)
+
     async def _beat(self, stream: Stream[FromManager, FromAgent], period: Duration) -> None:
         """Say that the node is alive, and how it has changed."""
-        since_look = 0.0
+        looked_at = _now()
         while True:
-            await asyncio.sleep(period / SECOND)
-            since_look += period / SECOND
+            await self._pause(period / SECOND)
             changed = None
-            if since_look >= DESCRIBE_SECONDS or not self._described:
-                since_look = 0.0
+            if _now() - looked_at >= DESCRIBE_SECONDS or not self._described:
+                looked_at = _now()
                 changed = await self._look_at_host()
             number = self._lease.ask(_now())
             await stream.send(Heartbeat(description=changed, number=number, certificate=self._renewed_certificate()))
+
+    async def _pause(self, seconds: float) -> None:
+        """Until the next heartbeat is due, or there is something to tell."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass  # all is as it was
+        self._news.clear()
 
     def _renewed_certificate(self) -> NodeCertificate | None:
         """The node's certificate if it is another one than the manager was told of."""

@@ -1,4 +1,4 @@
-"""The client of the daemon's services for the command line: blocking calls over a unix socket.
+"""The client of the daemon's services for the command line: blocking calls over a unix socket, or to a manager from afar.
 
 One method per entry of their tables, but for what nodes ask each other. Errors come back as the StackdError that the daemon
 raised; a daemon that isn't there is `Unavailable("api.no_daemon")`. Synchronous on purpose: a command makes one or two calls
@@ -8,12 +8,13 @@ and must start quickly.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 import msgspec
 
 from stackd.api import cluster, codec, control, local
+from stackd.api.addresses import ManagerAddress
 from stackd.api.control import Empty, Failure
 from stackd.api.views import (
     ClusterInfoView,
@@ -30,8 +31,14 @@ from stackd.api.views import (
 )
 from stackd.base.errors import StackdError, Unavailable
 
+if TYPE_CHECKING:
+    from stackd.api.secure import TlsMaterial
+
 CALL_SECONDS = 60.0
 """How long a call may take before the daemon counts as stuck; streams have no such limit."""
+
+CHANGE_SECONDS = 300.0
+"""How long this machine's daemon may take to change what the node is: its tasks may have to stop first."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", codec.MAX_MESSAGE_BYTES),
@@ -39,6 +46,9 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
 )
+
+UNIX = "unix://"
+TCP = "tcp://"
 
 CLUSTER = "stackd.v1.Cluster"
 NODE = "stackd.v1.Node"
@@ -74,15 +84,36 @@ class Incoming(Generic[T]):
         self._call.cancel()
 
 
-class Client:
-    """A connection to the daemon at `host` (`unix:///path/stackd.sock`); a context manager."""
+def _connection(hosts: tuple[str, ...], material: TlsMaterial | None) -> tuple[Any, str, str]:
+    """The channel, what errors call the other end, and what they say to do when it doesn't answer."""
+    if len(hosts) == 1 and hosts[0].startswith(UNIX):
+        path = hosts[0].removeprefix(UNIX)
+        return (
+            grpc.insecure_channel(f"unix:{path}", options=_OPTIONS),
+            path,
+            "start one with `stackd up DIR` or `stackd daemon`",
+        )
+    if bad := [host for host in hosts if not host.startswith(TCP)]:
+        hint = "use unix:///path/to/stackd.sock or tcp://HOST:PORT"
+        raise StackdError("api.host.bad", f"{bad[0]} is not an address of a daemon", hint=hint)
+    if material is None:
+        why = f"reaching {hosts[0]} takes a certificate"
+        raise StackdError("api.host.no_certificate", why, hint="`stackd cluster ca user` issues one; give it with --context")
+    from stackd.api.remote import open_channel
 
-    def __init__(self, host: str, *, timeout_seconds: float = CALL_SECONDS) -> None:
-        if not host.startswith("unix://"):
-            raise StackdError("api.host.bad", f"{host} is not an address of a daemon", hint="use unix:///path/to/stackd.sock")
-        self._host = host
+    channel, where = open_channel([str(ManagerAddress.parse(host.removeprefix(TCP))) for host in hosts], material)
+    return channel, where, "try again: another manager may answer"
+
+
+class Client:
+    """A connection to this machine's daemon (`unix:///path/stackd.sock`), or, with a certificate, to the first of several
+    managers (`tcp://HOST[:PORT]`) that answers; a context manager."""
+
+    def __init__(self, *hosts: str, material: TlsMaterial | None = None, timeout_seconds: float = CALL_SECONDS) -> None:
+        """Raises StackdError with api.host.bad, api.host.no_certificate or api.address.bad; Unavailable
+        ("api.manager.unreachable")."""
         self._timeout_seconds = timeout_seconds
-        self._channel = grpc.insecure_channel(f"unix:{host.removeprefix('unix://')}", options=_OPTIONS)
+        self._channel, self._where, self._hint = _connection(hosts, material)
 
     def __enter__(self) -> Client:
         return self
@@ -216,34 +247,47 @@ class Client:
     def remove_user(self, request: cluster.UserRequest) -> None:
         self._call("RemoveUser", request, Empty, CLUSTER)
 
+    def backup(self) -> Incoming[cluster.BackupPiece]:
+        return self._stream("Backup", Empty(), cluster.BackupPiece, CLUSTER)
+
     # This machine's own daemon.
 
     def local_node(self) -> local.LocalNodeView:
         return self._call("Info", Empty(), local.LocalNodeView, NODE)
 
     def init_cluster(self, request: local.InitRequest) -> local.LocalNodeView:
-        return self._call("Init", request, local.LocalNodeView, NODE)
+        return self._change("Init", request)
 
     def join_cluster(self, request: local.JoinClusterRequest) -> local.LocalNodeView:
-        return self._call("Join", request, local.LocalNodeView, NODE)
+        return self._change("Join", request)
 
     def leave_cluster(self, request: local.LeaveClusterRequest) -> local.LocalNodeView:
-        return self._call("Leave", request, local.LocalNodeView, NODE)
+        return self._change("Leave", request)
 
     def unlock(self, request: local.UnlockRequest) -> local.LocalNodeView:
-        return self._call("Unlock", request, local.LocalNodeView, NODE)
+        return self._change("Unlock", request)
 
-    def _call(self, name: str, request: msgspec.Struct, response: type[T], service: str = codec.CONTROL_SERVICE) -> T:
+    def _change(self, name: str, request: msgspec.Struct) -> local.LocalNodeView:
+        return self._call(name, request, local.LocalNodeView, NODE, CHANGE_SECONDS)
+
+    def _call(
+        self,
+        name: str,
+        request: msgspec.Struct,
+        response: type[T],
+        service: str = codec.CONTROL_SERVICE,
+        timeout_seconds: float | None = None,
+    ) -> T:
         call = self._channel.unary_unary(f"/{service}/{name}")
         try:
-            payload = call(codec.encode(request), timeout=self._timeout_seconds)
+            payload = call(codec.encode(request), timeout=timeout_seconds or self._timeout_seconds)
         except grpc.RpcError as exc:
             raise self._error(exc) from None
         answer: T = codec.decode(payload, response)
         return answer
 
-    def _stream(self, name: str, request: msgspec.Struct, item: type[T]) -> Incoming[T]:
-        call = self._channel.unary_stream(f"/{codec.CONTROL_SERVICE}/{name}")(codec.encode(request))
+    def _stream(self, name: str, request: msgspec.Struct, item: type[T], service: str = codec.CONTROL_SERVICE) -> Incoming[T]:
+        call = self._channel.unary_stream(f"/{service}/{name}")(codec.encode(request))
         return Incoming(call, item, self._error)
 
     def _error(self, exc: Any) -> StackdError:
@@ -253,8 +297,7 @@ class Client:
                 return codec.error_of(codec.decode(value, Failure))
         match exc.code():
             case grpc.StatusCode.UNAVAILABLE:
-                where = self._host.removeprefix("unix://")
-                return Unavailable("api.no_daemon", f"no daemon answers on {where}", hint="start one with `stackd up DIR`")
+                return Unavailable("api.no_daemon", f"no daemon answers on {self._where}", hint=self._hint)
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return Unavailable("api.timeout", f"the daemon did not answer within {self._timeout_seconds:g} s")
             case grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -6,6 +6,7 @@ that they have; the rest by people. What is secret in an answer isn't shown by i
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Protocol
 
@@ -141,6 +142,15 @@ class LeaveRequest(Message, frozen=True, kw_only=True):
     """A node asks to be let go for good. A manager only if the others can go on without it."""
 
 
+class BackupPiece(Message, frozen=True, kw_only=True):
+    """The next bytes of a backup (`raft.backup`)."""
+
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"BackupPiece(<{len(self.data)} bytes>)"
+
+
 _method = partial(Method, service="Cluster")
 
 CLUSTER_METHODS = (
@@ -156,6 +166,7 @@ CLUSTER_METHODS = (
     _method("IssueUser", IssueUserRequest, IssuedUser),
     _method("Users", Empty, Users),
     _method("RemoveUser", UserRequest, Empty),
+    _method("Backup", Empty, BackupPiece, stream=True),
     _method("Renew", RenewRequest, RenewResponse, nodes=Role.WORKER),
     _method("BecomeManager", BecomeManagerRequest, BecomeManagerResponse, nodes=Role.MANAGER),
     _method("Leave", LeaveRequest, Empty, nodes=Role.WORKER),
@@ -163,7 +174,7 @@ CLUSTER_METHODS = (
 
 
 class ClusterHandler(Protocol):
-    """What the manager implements: one coroutine per method, named in snake_case."""
+    """What the manager implements: one coroutine (or async generator) per method, named in snake_case."""
 
     async def info(self, request: Empty, caller: Caller) -> ClusterInfoView: ...
     async def join_token(self, request: JoinTokenRequest, caller: Caller) -> JoinTokenResponse: ...
@@ -177,6 +188,7 @@ class ClusterHandler(Protocol):
     async def issue_user(self, request: IssueUserRequest, caller: Caller) -> IssuedUser: ...
     async def users(self, request: Empty, caller: Caller) -> Users: ...
     async def remove_user(self, request: UserRequest, caller: Caller) -> Empty: ...
+    def backup(self, request: Empty, caller: Caller) -> AsyncIterator[BackupPiece]: ...
     async def renew(self, request: RenewRequest, caller: Caller) -> RenewResponse: ...
     async def become_manager(self, request: BecomeManagerRequest, caller: Caller) -> BecomeManagerResponse: ...
     async def leave(self, request: LeaveRequest, caller: Caller) -> Empty: ...

@@ -116,10 +116,13 @@ class Nodes(Message, frozen=True, kw_only=True):
 
 
 class ClusterRequest(Message, frozen=True, kw_only=True):
-    """Change the cluster's settings; None leaves one as it is."""
+    """Change the cluster's settings; None leaves one as it is. `address_pools` (CIDR, IPv4) and the mask length `subnet_bits`
+    count for networks that get their subnets from now on."""
 
     history: int | None = None
     rebalance: int | None = None
+    address_pools: tuple[str, ...] | None = None
+    subnet_bits: int | None = None
 
 
 class Networks(Message, frozen=True, kw_only=True):

@@ -26,8 +26,9 @@ Out = TypeVar("Out")
 
 _METHOD = "Session"
 
-Serve = Callable[[Stream[FromAgent, FromManager], str], Awaitable[None]]
-"""Holds one session, given the stream and the peer's address; the call ends when it returns."""
+Serve = Callable[[Stream[FromAgent, FromManager], Any], Awaitable[None]]
+"""Holds one session, given the stream and gRPC's context of the call, which says who is at the other end (`secure.peer_of`).
+The call ends when it returns."""
 
 
 class _CallStream(Generic[In, Out]):
@@ -97,7 +98,7 @@ def dispatcher_handlers(serve: Serve) -> Any:
     async def session(_requests: Any, context: Any) -> None:
         stream = ServerStream(context)
         try:
-            await serve(stream, context.peer())
+            await serve(stream, context)
         finally:
             await stream.close()
 

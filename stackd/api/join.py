@@ -35,7 +35,8 @@ MAX_MESSAGE_BYTES = 64 * 1024
 """Roots, requests and certificates are a few KiB."""
 
 CONNECTIONS_LIMIT = 64
-"""Served at once; more are closed. Nodes join rarely, and a whole rack of them comes back after a moment."""
+"""Served at once. One more takes the place of the one that has been here longest: nobody can keep joiners out by doing
+nothing, since who means it has its answer long before so many have come."""
 
 SERVE_SECONDS = 10.0
 """How long one connection may take from handshake to answer: whoever dribbles bytes is cut off."""
@@ -127,12 +128,9 @@ class JoinHandler(Protocol):
 @asynccontextmanager
 async def serve_joiners(host: str, port: int, material: Callable[[], TlsMaterial], handler: JoinHandler) -> AsyncIterator[int]:
     """Serve inside the block; yields the port. Raises Refused("api.listen.failed")."""
-    listener = _Listener(handler)
-    context = server_context(material)
+    listener = _Listener(handler, server_context(material))
     try:
-        server = await asyncio.start_server(
-            listener.connected, host, port, ssl=context, ssl_handshake_timeout=SERVE_SECONDS, backlog=CONNECTIONS_LIMIT
-        )
+        server = await asyncio.start_server(listener.connected, host, port, backlog=CONNECTIONS_LIMIT)
     except OSError as exc:
         raise Refused("api.listen.failed", f"can't listen on {host}:{port}: {exc}", hint="is another daemon there?") from exc
     try:
@@ -143,22 +141,34 @@ async def serve_joiners(host: str, port: int, material: Callable[[], TlsMaterial
 
 
 class _Listener:
-    def __init__(self, handler: JoinHandler) -> None:
+    """Connections are counted from the first moment, before TLS: asyncio's own listener would let any number of them be
+    silent in their handshake."""
+
+    def __init__(self, handler: JoinHandler, context: ssl.SSLContext) -> None:
         self._handler = handler
-        self._serving: set[asyncio.Task[Any]] = set()
+        self._context = context
+        self._serving: dict[asyncio.Task[Any], None] = {}
+        """In the order in which they came."""
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if len(self._serving) >= CONNECTIONS_LIMIT:
+            longest = next(iter(self._serving))
+            del self._serving[longest]
+            longest.cancel()
+        self._serving[task] = None
+        peer = _peer(writer)
         try:
-            if len(self._serving) < CONNECTIONS_LIMIT:
-                self._serving.add(task)
-                async with asyncio.timeout(SERVE_SECONDS):
-                    await self._serve(reader, writer)
+            async with asyncio.timeout(SERVE_SECONDS):
+                await writer.start_tls(self._context)
+                await self._serve(reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, StackdError) as exc:
-            log.info("joiner cut off: peer=%s reason=%s", _peer(writer), exc)
+            log.info("joiner cut off: peer=%s reason=%s", peer, str(exc) or type(exc).__name__)
+        except asyncio.CancelledError:
+            log.info("joiner cut off: peer=%s reason=another one came", peer)
         finally:
-            self._serving.discard(task)
+            self._serving.pop(task, None)
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -23,9 +23,3 @@ def default_data_dir(environment: Mapping[str, str] | None = None) -> Path:
 def socket_path(data_dir: Path) -> Path:
     """The local API's socket of the daemon on `data_dir`."""
     return data_dir / SOCKET_NAME
-
-
-def default_host(environment: Mapping[str, str] | None = None) -> str:
-    """`$STACKD_HOST`, else the socket in the default data directory, as `unix:///path`."""
-    env = os.environ if environment is None else environment
-    return env.get("STACKD_HOST") or f"unix://{socket_path(default_data_dir(env))}"

@@ -23,8 +23,15 @@ from stackd.security.identity import NodeIdentity, Presented, read_certificate
 MANAGER_NAME = "stackd-manager"
 """The name that a manager's certificate holds, whatever address it is reached at."""
 
+CALLS_LIMIT = 4096
+"""Served at once: one per agent, plus commands. More are refused."""
+
 CONNECTIONS_LIMIT = 4096
-"""Calls served at once: one per agent, plus commands. More wait in the kernel's queue and then fail."""
+"""Open at once, those included that have not shown a certificate yet; more are closed at once. A connection that stays silent
+costs up to 50 KiB until its handshake is given up: this bounds what strangers can make us use."""
+
+HANDSHAKE_SECONDS = 5
+"""How long a certificate may take to be shown. Hundreds of agents that come back at once have to wait for each other."""
 
 KEEPALIVE_MS = 10_000
 """A connection whose other side has silently gone is noticed after this much and `KEEPALIVE_TIMEOUT_MS` more."""
@@ -43,11 +50,12 @@ _SERVER_OPTIONS = (
     *_LIMITS,
     ("grpc.so_reuseport", 0),
     ("grpc.max_metadata_size", 16 * 1024),
-    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS_LIMIT),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
 )
 
-_CLIENT_OPTIONS = (
+CLIENT_OPTIONS = (
     *_LIMITS,
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
@@ -90,7 +98,7 @@ def peer_of(context: Any) -> Peer:
 async def serve_tls(address: str, material: Callable[[], TlsMaterial], handlers: Sequence[Any]) -> AsyncIterator[int]:
     """Serve inside the block to whoever has a certificate; yields the port. `address` is `host:port` or `[v6]:port`.
     Raises Refused("api.listen.failed")."""
-    server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=CONNECTIONS_LIMIT)
+    server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=CALLS_LIMIT)
     server.add_generic_rpc_handlers(tuple(handlers))
     try:
         port = server.add_secure_port(address, _server_credentials(material))
@@ -105,9 +113,12 @@ async def serve_tls(address: str, material: Callable[[], TlsMaterial], handlers:
 
 def secure_channel(address: str, material: TlsMaterial, server_name: str = MANAGER_NAME) -> grpc.aio.Channel:
     """A channel to the manager at `address`, whose certificate must hold `server_name`."""
-    credentials = grpc.ssl_channel_credentials(material.roots, material.key, material.certificate)
-    options = (*_CLIENT_OPTIONS, ("grpc.ssl_target_name_override", server_name))
-    return grpc.aio.secure_channel(address, credentials, options=options)
+    options = (*CLIENT_OPTIONS, ("grpc.ssl_target_name_override", server_name))
+    return grpc.aio.secure_channel(address, client_credentials(material), options=options)
+
+
+def client_credentials(material: TlsMaterial) -> Any:
+    return grpc.ssl_channel_credentials(material.roots, material.key, material.certificate)
 
 
 def unreachable(address: str, error: Any) -> Unavailable:

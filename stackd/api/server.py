@@ -58,17 +58,21 @@ class LocalService:
 
 @asynccontextmanager
 async def serve_unix(
-    path: Path, handler: ControlHandler, caller_of: Callable[[int], Caller], more: Sequence[LocalService] = ()
+    path: Path,
+    handler: ControlHandler,
+    caller_of: Callable[[int], Caller],
+    more: Sequence[LocalService] = (),
+    router: Router | None = None,
 ) -> AsyncIterator[None]:
     """Serve on a unix socket inside the block, Control and whatever `more` there is. `caller_of` turns a user id into a
-    caller: it is the socket's owner.
+    caller: it is the socket's owner. With a `router`, what of Control is not for this manager is carried on.
 
     A socket file left by a dead daemon is replaced. Raises Refused with api.socket.in_use if a daemon listens there,
     api.socket.not_a_socket if the file is something else, api.socket.path_too_long, or api.socket.unusable."""
     _make_room(path)
     caller = caller_of(os.geteuid())
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_LIMIT)
-    services = (LocalService(METHODS, handler), *more)
+    services = (LocalService(METHODS, handler, router), *more)
     server.add_generic_rpc_handlers(
         tuple(service_handlers(one.methods, one.handler, lambda _context, _method: caller, one.router) for one in services)
     )

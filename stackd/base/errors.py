@@ -76,10 +76,11 @@ class Problem:
 
 
 class SpecErrors(StackdError):
-    """Every error found in one pass over a set of stack files, ordered by position."""
+    """Every error found in one pass over a set of stack files, ordered by position, and what is to be warned of as well."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], warnings: Iterable[Problem] = ()) -> None:
         self.problems = tuple(problems)
+        self.warnings = tuple(warnings)
         first = self.problems[0]
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
         super().__init__(first.code, first.message + more, position=first.position, hint=first.hint)

@@ -22,14 +22,21 @@ from stackd.cli.rollout import Expectation, progress_lines, verdicts
 class Announcer:
     """An observer of the daemon (`stackd.daemon.Observer`)."""
 
-    def __init__(self, connect: Callable[[str], ControlClient]) -> None:
+    def __init__(self, connect: Callable[[str], ControlClient], *, watches: bool = True) -> None:
+        """`watches`: show the services. Else only what the daemon itself says."""
         self._connect = connect
+        self._watches = watches
         self._client: ControlClient | None = None
         self._watcher: threading.Thread | None = None
 
     def ready(self, socket: Path, executor: str) -> None:
         """Say that the node is up, and follow its services from now on."""
         address = f"unix://{socket}"
+        if not self._watches:
+            click.echo(f"stackd {__version__} runs; API on {address}", err=True)
+            if not executor:
+                click.echo("It waits for `stackd cluster init` or `stackd cluster join`.", err=True)
+            return
         click.echo(f"stackd {__version__} is up with the {executor} executor; API on {address}", err=True)
         click.echo("Ctrl-C ends the daemon and leaves tasks running; `stackd down` removes them.", err=True)
         self._client = self._connect(address)

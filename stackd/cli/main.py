@@ -28,6 +28,7 @@ _PACKAGE = "stackd.cli.commands"
     commands_at={
         "up": f"{_PACKAGE}.local:up",
         "down": f"{_PACKAGE}.local:down",
+        "daemon": f"{_PACKAGE}.local:daemon",
         "new": f"{_PACKAGE}.new:new",
         "validate": f"{_PACKAGE}.validate:validate",
         "schema": f"{_PACKAGE}.new:schema",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from stackd.api.control import ConfigDetail
 from stackd.api.views import ConfigView, NetworkView, SecretView
 from stackd.base.time import Instant
-from stackd.cli.output import table
+from stackd.cli.output import page, table
 from stackd.cli.wording import SHORT_ID, ago, binary_size, yes_no
 
 _SERVICES_SHOWN = 3
@@ -75,7 +75,7 @@ def _pairs(labels: Mapping[str, str]) -> str:
 
 
 def network_page(one: NetworkView, now: Instant) -> str:
-    return _page(
+    return page(
         {
             "Name": one.name,
             "ID": one.id,
@@ -102,7 +102,7 @@ def network_page(one: NetworkView, now: Instant) -> str:
 def config_page(detail: ConfigDetail, now: Instant) -> str:
     """The config and its content, as far as it is text."""
     one = detail.config
-    head = _page(
+    head = page(
         {
             "Name": one.name,
             "ID": one.id,
@@ -125,7 +125,7 @@ def config_page(detail: ConfigDetail, now: Instant) -> str:
 
 
 def secret_page(one: SecretView, now: Instant) -> str:
-    return _page(
+    return page(
         {
             "Name": one.name,
             "ID": one.id,
@@ -138,9 +138,3 @@ def secret_page(one: SecretView, now: Instant) -> str:
             "Updated": ago(one.updated_at, now),
         }
     )
-
-
-def _page(lines: Mapping[str, str]) -> str:
-    """Name and value on each line; what is unset is left out."""
-    width = max(map(len, lines)) + 2
-    return "\n".join(f"{f'{name}:':{width}} {value}" for name, value in lines.items() if value)

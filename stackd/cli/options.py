@@ -55,6 +55,11 @@ def _remember_host(ctx: click.Context, param: click.Parameter, value: str | None
         ctx.find_object(Invocation).host = value  # type: ignore[union-attr]  # as above
 
 
+def _remember_context(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value:
+        ctx.find_object(Invocation).context = value  # type: ignore[union-attr]  # as above
+
+
 def output_option(*forms: str) -> Callable[[Decorated], Decorated]:
     """`-o` with these forms, the first as the default. It is read first, so that errors take the same form."""
     return click.option(
@@ -71,13 +76,33 @@ def output_option(*forms: str) -> Callable[[Decorated], Decorated]:
 
 
 def host_option(command: Decorated) -> Decorated:
-    """`--host`, for commands that talk to a daemon; $STACKD_HOST where it isn't given."""
+    """`--host` and `--context`, for commands that talk to a daemon; $STACKD_HOST and $STACKD_CONTEXT stand in for them."""
+    host = click.option(
+        "--host",
+        metavar="ADDRESS",
+        expose_value=False,
+        callback=_remember_host,
+        help="Daemon to talk to: unix:///run/stackd.sock, or tcp://HOST with --context (default: $STACKD_HOST, else this "
+        "machine's).",
+    )
+    context = click.option(
+        "--context",
+        metavar="NAME",
+        expose_value=False,
+        callback=_remember_context,
+        help="Cluster to talk to from afar: name or path of a context (default: $STACKD_CONTEXT).",
+    )
+    return host(context(command))
+
+
+def own_host_option(command: Decorated) -> Decorated:
+    """`--host`, for what only the daemon of this machine can do."""
     return click.option(
         "--host",
         metavar="ADDRESS",
         expose_value=False,
         callback=_remember_host,
-        help="Daemon to talk to, such as unix:///run/stackd.sock (default: $STACKD_HOST, else this machine's).",
+        help="Socket of this machine's daemon, such as unix:///run/stackd.sock (default: $STACKD_HOST, else the usual one).",
     )(command)
 
 

@@ -5,7 +5,7 @@ JSON is an interface: `apiVersion` and `kind` first, lists under `items`, snake_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -19,6 +19,12 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [tuple(headers), *(tuple(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     return "\n".join(_GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def page(lines: Mapping[str, str]) -> str:
+    """Name and value on each line; what is unset is left out."""
+    width = max(map(len, lines)) + 2
+    return "\n".join(f"{f'{name}:':{width}} {value}" for name, value in lines.items() if value)
 
 
 def shortened(text: str, width: int) -> str:

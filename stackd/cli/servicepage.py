@@ -8,6 +8,7 @@ import msgspec
 
 from stackd.api.control import ServiceDetail
 from stackd.base.time import Instant
+from stackd.cli.output import page
 from stackd.cli.wording import ago, ports, replicas, yes_no
 
 
@@ -37,9 +38,7 @@ def service_page(detail: ServiceDetail, now: Instant) -> str:
         " Completed": ago(rollout.completed_at, now) if rollout else "",
         " Message": rollout.message if rollout else "",
     }
-    width = max(map(len, lines)) + 2
-    page = [f"{f'{name}:':{width}} {value}" for name, value in lines.items() if value]
-    return "\n".join((*page, "Spec:", *_tree(detail.spec, " ")))
+    return "\n".join((page(lines), "Spec:", *_tree(detail.spec, " ")))
 
 
 def _tree(value: Any, indent: str) -> list[str]:

@@ -17,6 +17,7 @@ from stackd.cli.options import StackSelection
 from stackd.gitops.directory import DirectoryFiles, DirectoryTree
 from stackd.gitops.discovery import find_stack_files
 from stackd.spec.load import LoadedDocument, LoadedStack, load_document, load_stack
+from stackd.spec.problems import in_file_order
 from stackd.spec.report import format_problems
 from stackd.spec.stack import StackSpec
 from stackd.spec.surroundings import FileText, Surroundings
@@ -198,9 +199,10 @@ def _load(candidate: _Candidate, around: Surroundings, problems: list[Problem]) 
     try:
         return load_stack(candidate.files.text(candidate.file), around, _texts(candidate.overrides))
     except SpecErrors as error:
-        problems += error.problems
+        problems += in_file_order((*error.problems, *error.warnings))
     except StackdError as error:
-        problems.append(Problem(error.code, error.message, error.position or Position(candidate.shown), error.hint))
+        hint = "-f starts from the current directory" if error.code == "spec.file.missing" else error.hint
+        problems.append(Problem(error.code, error.message, error.position or Position(candidate.shown), hint))
     return None
 
 

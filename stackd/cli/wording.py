@@ -54,6 +54,14 @@ def ago(at: str | None, now: Instant) -> str:
     return f"{text[0].lower()}{text[1:]} ago"
 
 
+def until(at: str | None, now: Instant) -> str:
+    """How long something is good that ends at `at`: "good for 3 months", "expired"; "" if it never ends or isn't there."""
+    if at is None:
+        return ""
+    left = (instant(at) - now) / SECOND
+    return f"good for {about(left).lower()}" if left > 0 else f"expired {ago(at, now)}"
+
+
 def clock_time(seconds: float) -> str:
     """A forecast or measured duration, short: "0.4s", "12s", "1m40s", "2h5m"."""
     if seconds < 10:

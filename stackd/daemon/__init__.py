@@ -12,7 +12,8 @@ __all__ = ["Observer", "UpOptions", "run_down", "run_up"]
 
 def run_up(options: UpOptions, observer: Observer | None = None) -> int:
     """Run one node in the foreground until a signal or `stackd down` ends it; returns the exit code. Tasks keep running
-    after a signal. Raises StackdError when the node can't start; then nothing has changed."""
+    after a signal. Raises StackdError when the node can't start; then nothing has changed. `stackd daemon` is the same with
+    `options.waits`."""
     from stackd.daemon.node import run_node
 
     return run_node(options, observer)

@@ -17,7 +17,7 @@ from stackd.base.errors import StackdError
 from stackd.base.time import Instant
 from stackd.security.identity import NodeKey, Presented, read_certificate, verify_certificate
 
-_DIRECTORY = "tls"
+DIRECTORY = "tls"
 _NODE = "node.pem"
 _ROOTS = "roots.pem"
 _KEY_BEGINS = b"-----BEGIN PRIVATE KEY-----"
@@ -33,13 +33,13 @@ class Credentials:
 
     @classmethod
     def exist(cls, data_dir: Path) -> bool:
-        return (data_dir / _DIRECTORY / _NODE).exists()
+        return (data_dir / DIRECTORY / _NODE).exists()
 
     @classmethod
     def create(cls, data_dir: Path, certificate: bytes, key: NodeKey, roots: bytes, now: Instant) -> Credentials:
         """Store a first certificate. Raises StackdError with a code of `verify_certificate`, security.certificate.other_key,
         or daemon.credentials.not_written."""
-        directory = data_dir / _DIRECTORY
+        directory = data_dir / DIRECTORY
         _check(certificate, key, roots, now)
         material = TlsMaterial(certificate, key.pem(), roots)
         try:
@@ -54,7 +54,7 @@ class Credentials:
     def load(cls, data_dir: Path) -> Credentials:
         """Read what is stored. An expired certificate is no error here: it may still be renewed.
         Raises StackdError("daemon.credentials.damaged") or ("security.certificate.bad")."""
-        directory = data_dir / _DIRECTORY
+        directory = data_dir / DIRECTORY
         try:
             pair = (directory / _NODE).read_bytes()
             roots = (directory / _ROOTS).read_bytes()

@@ -15,12 +15,20 @@ _NAME = "node.json"
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """`executor` is what "auto" was decided to be: a node doesn't change it while tasks of the other kind may run.
-    `docker_host` is where its engine is, so that a later `stackd down` finds the containers without being told."""
+    `docker_host` is where its engine is, so that a later `stackd down` finds the containers without being told.
+
+    `listen` and `advertise` are HOST:PORT, where the node serves others while it is a manager, and how they reach it; "" in a
+    cluster of one. `managers` is where managers were found last. `membership` is who the members of consensus were when this
+    node was made one (`raft.membership`), b"" if it founded the cluster: it counts until the log says more."""
 
     node_id: NodeId
     cluster_id: str
     executor: str
     docker_host: str = ""
+    listen: str = ""
+    advertise: str = ""
+    managers: tuple[str, ...] = ()
+    membership: bytes = b""
 
 
 def load_identity(data_dir: Path) -> Identity | None:
@@ -57,3 +65,8 @@ def save_identity(data_dir: Path, identity: Identity) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def forget_identity(data_dir: Path) -> None:
+    """Be nobody again."""
+    (data_dir / _NAME).unlink(missing_ok=True)

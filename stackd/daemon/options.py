@@ -11,10 +11,13 @@ from stackd.base.time import SECOND, Duration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpOptions:
-    """What `stackd up` was asked for. Either `source_dir` or `git` names the source; neither means: only serve.
+    """What `stackd up` or `stackd daemon` was asked for. Either `source_dir` or `git` names the source; neither means: only
+    serve.
 
-    `executor` is auto, docker or process; auto is decided once per data directory. `docker_host` "" means $DOCKER_HOST or
-    the engine's usual socket. `interval_ns` is how often a git source is looked at."""
+    `waits`: in an empty directory the node waits until it is told to found or to join a cluster, as `stackd daemon` does;
+    else it is a cluster of its own. `executor` is auto, docker or process; auto is decided once per data directory.
+    `docker_host` "" means $DOCKER_HOST or the engine's usual socket. `interval_ns` is how often a git source is looked at.
+    `metrics_address` is HOST:PORT, "" for none."""
 
     data_dir: Path
     source_dir: Path | None = None
@@ -25,13 +28,15 @@ class UpOptions:
     executor: str = "auto"
     docker_host: str = ""
     log_level: str = "warning"
+    waits: bool = False
+    metrics_address: str = ""
 
 
 class Observer(Protocol):
     """Whoever started the daemon and wants to show something. Calls are quick, come from the daemon's loop and don't raise."""
 
     def ready(self, socket: Path, executor: str) -> None:
-        """The API answers on `socket`."""
+        """The API answers on `socket`. `executor` is "" while the node belongs to no cluster."""
         ...
 
     def note(self, message: str) -> None:

@@ -1,15 +1,17 @@
-"""The sources a node follows: what `up` named, else what the cluster knows; and how they reach the writer loop."""
+"""The sources a node follows while it leads: what `up` named, else what the cluster knows; and how they reach the writer."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Collection
 from pathlib import Path
 
 from stackd.base.errors import Refused
+from stackd.base.ids import NodeId
 from stackd.daemon.options import UpOptions
 from stackd.engine.inputs import DeployRevision, PutSource, Rejected, Reply, ReportSource
-from stackd.engine.model import SYSTEM, Owner, Principal, PrincipalKind, Source, SourceKind
+from stackd.engine.model import SYSTEM, NodeState, Owner, Principal, PrincipalKind, Source, SourceKind
 from stackd.gitops.remote import checked_remote
 from stackd.gitops.runner import Origin, SourceRunner, Sources
 from stackd.gitops.snapshot import SourceSnapshot
@@ -51,6 +53,58 @@ class Proposals:
         await self._writer.submit(report)
 
 
+REGISTER_SECONDS = 10.0
+"""How long the first look waits for the leader's own agent: without any node every task would be unplaced for a moment."""
+
+
+class Following:
+    """The leader's duty to follow the sources (`run`), and what clients ask of them (`manager.control.SourceControl`). Give it
+    the writer before it runs."""
+
+    def __init__(self, options: UpOptions, node_id: NodeId, key: RootKey) -> None:
+        self._options = options
+        self._node_id = node_id
+        self._key = key
+        self._writer: Writer | None = None
+        self._sources = Sources(())
+        self._is_over = False
+
+    def attach(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def run(self) -> None:
+        """Follow them until cancelled or stopped. Raises StackdError for one that can't be followed at all."""
+        assert self._writer is not None
+        await self._wait_for_agent(self._writer)
+        if self._is_over:
+            return
+        self._sources = await open_sources(self._options, self._writer, self._key)
+        try:
+            await self._sources.run()
+        finally:
+            self._sources = Sources(())
+
+    async def sync_now(self, source: str, *, approve_prune: bool) -> None:
+        await self._sources.sync_now(source, approve_prune=approve_prune)
+
+    async def stop_sources(self) -> None:
+        self._is_over = True
+        await self._sources.stop()
+
+    async def _wait_for_agent(self, writer: Writer) -> None:
+        try:
+            async with asyncio.timeout(REGISTER_SECONDS):
+                while not _is_ready(writer, self._node_id):
+                    await writer.feed.wait_past(writer.feed.index)
+        except TimeoutError:
+            pass  # other nodes can do without
+
+
+def _is_ready(writer: Writer, node_id: NodeId) -> bool:
+    status = writer.view.node_statuses.get(node_id)
+    return status is not None and status.state is NodeState.READY
+
+
 def asked_source(options: UpOptions) -> Source | None:
     """The source that the command line names, if it does; a path becomes absolute, since a later start may come from another
     working directory. Raises StackdError `source.url.*`."""
@@ -73,11 +127,12 @@ async def open_sources(options: UpOptions, writer: Writer, key: RootKey) -> Sour
     followed at all (a bad address)."""
     asked = asked_source(options)
     known = {source.name: source for source in writer.view.sources.values()}
+    is_new = asked is not None and known.get(asked.name) != asked
     if asked is not None:
         known[asked.name] = asked
     proposals = Proposals(writer, key)
     runners = [SourceRunner(source.name, _origin(source, options, key), proposals) for source in known.values()]
-    if asked is not None:
+    if asked is not None and is_new:
         await _record(asked, writer)
     return Sources(runners)
 

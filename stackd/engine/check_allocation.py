@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stackd.base.ids import NodeId
 from stackd.engine.accounts import shared_with_predecessor, takes_over
 from stackd.engine.allocate.addresses import Attachments, attachments_held, endpoint_holder, texts
 from stackd.engine.allocate.ipmath import Range, address_number, space_of
 from stackd.engine.model import Task
-from stackd.engine.schedule.resources import NOTHING, minus, plus
+from stackd.engine.schedule.resources import NOTHING, minus
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
 from stackd.spec.stack import PublishMode, Resources
@@ -105,17 +105,18 @@ def check_placements(old: View, new: View) -> Iterator[str]:
         if old.status_of(task.id).state < TaskState.ASSIGNED <= new.status_of(task.id).state <= TaskState.RUNNING:
             placed.setdefault(task.node_id, []).append(task)
     for node_id, tasks in placed.items():
-        yield from _check_room(old, new, node_id, tasks)
+        yield from _check_room(new, node_id, tasks)
         yield from _check_crowding(new, node_id, tasks)
 
 
-def _check_room(old: View, new: View, node_id: NodeId, placed: list[Task]) -> Iterator[str]:
-    """A node that has shrunk may have too much on it already; then nothing came on top of that."""
+def _check_room(new: View, node_id: NodeId, placed: list[Task]) -> Iterator[str]:
+    """A node may have too much on it already: it has shrunk, or a successor that never started is stopping beside the task it
+    was to follow. Then nothing came on top of that."""
     status = new.node_statuses.get(node_id)
     specs = [row.spec for task in placed if (row := new.specs.get(task.spec)) is not None]
     if status is None or all(spec.reservations == NOTHING for spec in specs):
         return
-    described, before, after = status.description.resources, _in_use(old, node_id), _in_use(new, node_id)
+    described, before, after = status.description.resources, _in_use(new, node_id, placed), _in_use(new, node_id)
     for field in ("nano_cpus", "memory_bytes"):
         asked = any(getattr(spec.reservations, field) for spec in specs)
         most = max(getattr(described, field), getattr(before, field))
@@ -123,14 +124,16 @@ def _check_room(old: View, new: View, node_id: NodeId, placed: list[Task]) -> It
             yield f"node {node_id} was given more tasks than it has {field} for"
 
 
-def _in_use(view: View, node_id: NodeId) -> Resources:
-    """What the tasks of a node reserve; a successor and its predecessor there reserve it once."""
+def _in_use(view: View, node_id: NodeId, but: Sequence[Task] = ()) -> Resources:
+    """What the tasks of a node reserve, all `but` these; a successor and its predecessor there reserve it once."""
     total = view.ledger.usage(node_id).reserved
-    shared = NOTHING
+    left_out = {task.id for task in but}
     for task in view.tasks_of_node(node_id):
-        if task.replaces or task.gate is not None:
-            shared = plus(shared, shared_with_predecessor(view, task) or NOTHING)
-    return minus(total, shared)
+        if task.id in left_out and (charge := view.ledger.charge(task.id)) is not None:
+            total = minus(total, charge.reserved)
+        elif task.id not in left_out and (task.replaces or task.gate is not None):
+            total = minus(total, shared_with_predecessor(view, task) or NOTHING)
+    return total
 
 
 def _check_crowding(new: View, node_id: NodeId, placed: list[Task]) -> Iterator[str]:

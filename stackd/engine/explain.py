@@ -68,7 +68,7 @@ def service_health(view: View, service: Service, scope: Scope = None) -> Service
     rollout = view.rollouts.get(service.id)
     if rollout is not None and rollout.state in _STOPPED_ROLLOUTS:
         return ServiceHealth(FAILED, False, rollout.message)
-    troubles = _job_troubles(view, service) if service.iteration else _troubles(view, service, scope)
+    troubles = _job_troubles(view, service, scope) if service.iteration else _troubles(view, service, scope)
     worst = next((trouble for trouble in troubles if trouble.health == FAILED), None)
     worst = worst or next((trouble for trouble in troubles if trouble.health == DEGRADED), None)
     if worst is None and rollout is not None and rollout.state in _ACTIVE_ROLLOUTS:
@@ -77,10 +77,10 @@ def service_health(view: View, service: Service, scope: Scope = None) -> Service
     return ServiceHealth(HEALTHY, True, "") if worst is None else ServiceHealth(worst.health, False, worst.words())
 
 
-def _job_troubles(view: View, service: Service) -> list[_Trouble]:
-    """What keeps a job from being completed, and how far it has come."""
-    runs = runs_of(view, service)
-    done, wanted = len(runs.completed), wanted_completions(view, service)
+def _job_troubles(view: View, service: Service, scope: Scope) -> list[_Trouble]:
+    """What keeps a job from being completed, and how far it has come as a whole."""
+    runs = runs_of(view, service, scope)
+    done, wanted = (len(runs.completed), wanted_completions(view, service)) if scope is None else (0, 0)
     troubles = [_trouble_of_given_up(view, service, slot.latest) for slot in runs.given_up.values()]
     failures = [failed for slot in runs.active.values() if (failed := _last_failure(view, slot)) is not None]
     troubles += [_degraded_by(view, service, failed) for failed in failures]

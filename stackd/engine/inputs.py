@@ -133,13 +133,16 @@ class RemoveStack(Record):
 
 
 class UpdateCluster(Record):
-    """Change settings of the cluster; None leaves one as it is."""
+    """Change settings of the cluster; None leaves one as it is. `address_pools` and `subnet_bits` count for networks that get
+    their subnets from now on."""
 
     principal: Principal
     history_limit: int | None = None
     rebalance_tasks: int | None = None
     certificate_life_ns: Duration | None = None
     sealed_unlock_key: bytes | None = None
+    address_pools: tuple[str, ...] | None = None
+    subnet_bits: int | None = None
 
 
 class CreateNetwork(Record):

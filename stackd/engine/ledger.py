@@ -22,6 +22,7 @@ import msgspec
 from stackd.base.ids import NodeId, ServiceId, TaskId
 from stackd.engine.allocate.addresses import Addresses
 from stackd.engine.failures import Failures
+from stackd.engine.fates import Fates
 from stackd.engine.model import SpecRow, Task, TaskStatus
 from stackd.engine.schedule.nodes import Listener, listeners
 from stackd.engine.schedule.resources import NOTHING, minus, plus
@@ -95,12 +96,13 @@ def charge_of(task: Task | None, status: TaskStatus | None, specs: Rows[SpecRow]
 
 class Ledger:
     """The usage of every node, the charge of every task in it, the open nodes `by_load`, the `addresses` in use, the
-    `failures` on record, and the tasks that are `underway`."""
+    `failures` on record, the tasks that are `underway`, and the `fates` of the runs of jobs."""
 
     def __init__(self) -> None:
         self.addresses = Addresses()
         self.failures = Failures()
         self.underway = Underway()
+        self.fates = Fates()
         self._charges: Table[Charge] = Table()
         self._usage: Table[Usage] = Table()
         self._members = Counts()
@@ -111,6 +113,7 @@ class Ledger:
         other.addresses = self.addresses.fork()
         other.failures = self.failures.fork()
         other.underway = self.underway.fork()
+        other.fates = self.fates.fork()
         other.by_load = self.by_load.fork()
         other._members = self._members.fork()
         other._charges = self._charges.fork()

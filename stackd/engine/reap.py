@@ -93,8 +93,8 @@ def _trim_history(draft: Draft, service: Service, slots: Iterable[Slot]) -> None
             continue
         tasks = [task for task in slot.tasks if task.id in draft.tasks]
         surplus = len(tasks) - limit
-        for task in tasks[:-1]:
-            if surplus > 0 and not is_live(task) and _may_go(draft, task):
+        for task in tasks:
+            if surplus > 0 and task is not slot.latest and not is_live(task) and _may_go(draft, task):
                 _delete_task(draft, task)
                 surplus -= 1
 

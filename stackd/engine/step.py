@@ -130,9 +130,9 @@ def _orchestrate(draft: Draft, service: Service, scope: Scope) -> None:
         case ServiceMode.GLOBAL:
             global_service.reconcile(draft, service, scope)
         case ServiceMode.REPLICATED_JOB:
-            jobs.reconcile_replicated(draft, service)
+            jobs.reconcile_replicated(draft, service, scope)
         case ServiceMode.GLOBAL_JOB:
-            jobs.reconcile_global(draft, service)
+            jobs.reconcile_global(draft, service, scope)
         case other:
             assert_never(other)
 

@@ -19,6 +19,7 @@ from stackd.base.time import Instant
 from stackd.engine.allocate.addresses import attachments_held, endpoint_holder
 from stackd.engine.entry import pack, unpack
 from stackd.engine.failures import failure_of
+from stackd.engine.fates import run_of
 from stackd.engine.ledger import Ledger, charge_of
 from stackd.engine.model import Endpoint, Event, Node, NodeStatus, Row, Task, TaskStatus
 from stackd.engine.schedule.filters import is_open
@@ -131,6 +132,7 @@ class _Tables(View):
         self.ledger.addresses.settle(task_id, attachments_held(task, status))
         self.ledger.failures.settle(task_id, failure_of(task, status))
         self.ledger.underway.settle(task_id, underway_of(task, status))
+        self.ledger.fates.settle(task_id, run_of(task, status))
 
     def _reindex(self, key: str, before: Row | None, after: Row | None) -> None:
         source = buckets_of(before) if before is not None else ()

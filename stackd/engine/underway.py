@@ -1,5 +1,6 @@
-"""How many tasks of each service are on their way: they should run and don't yet. Kept up to date with every task, so that a
-report on one of thousands need not look at the others to know that the service has not converged.
+"""How many tasks of each service are on their way: they should run and don't yet, or complete and haven't. Kept up to
+date with every task, so that a report on one of thousands need not look at the others to know that the service has not
+converged.
 
 Derived, never stored. A count above zero says that the service has not converged; zero says nothing: tasks may be missing,
 too many, or told to stop.
@@ -17,10 +18,12 @@ from stackd.engine.taskstate import TaskState
 
 
 def underway_of(task: Task | None, status: TaskStatus | None) -> ServiceId | None:
-    """The service that the task is on its way for. Jobs have none: how far they are is told by what has completed."""
-    if task is None or task.iteration or task.desired > TaskState.COMPLETE:
+    """The service that the task is on its way for. A run of a job is so until it has completed."""
+    if task is None or task.desired > TaskState.COMPLETE:
         return None
-    return task.service_id if status is None or status.state < TaskState.RUNNING else None
+    if status is None or status.state < TaskState.RUNNING:
+        return task.service_id
+    return task.service_id if task.iteration and status.state is not TaskState.COMPLETE else None
 
 
 class Underway:

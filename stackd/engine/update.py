@@ -174,8 +174,7 @@ class _Turn:
         if waits := [place.new for place in places if place.new and _waits_for_its_node(draft, place, place.new)]:
             limit = 0  # what is prepared could take the very port or memory that these need
             self._make_room([task for task in waits if not task.node_id], later)
-        if not self._prepare_ahead(later, unseen, limit):
-            return False
+        self._prepare_ahead(later, unseen, limit)
         if self._whole:
             put_rollout(draft, self._rollout, last_slot=max((place.slot.key[0] for place in places), default=0))
         return True
@@ -214,17 +213,14 @@ class _Turn:
                 remove_task(self._draft, place.new, "makes room for a slot that waits for a node")
                 place.new = None
 
-    def _prepare_ahead(self, later: list[Place], unseen: Iterator[Place], limit: int) -> bool:
-        """Make the new tasks of the next slots, and note where those begin that have none. Returns False if it comes upon a
-        slot that should have had its turn before others."""
+    def _prepare_ahead(self, later: list[Place], unseen: Iterator[Place], limit: int) -> None:
+        """Make the new tasks of the next slots, and note where those begin that have none. While nothing runs in one of those
+        it is looked for everywhere, since it goes before the others."""
         generation = self._rollout.generation
         prepared = sum(place.held and place.new is not None and place.new.rollout == generation for place in later)
         without = sorted((place for place in later if place.new is None), key=lambda place: place.slot.key)
-        known = {place.slot.key for place in without}
         left = None
         for place in self._draft.budgeted(self._service.id, merge(without, unseen, key=lambda place: place.slot.key)):
-            if not self._whole and not place.up and place.slot.key not in known:
-                return False
             if not place.up:
                 left = left or place
             elif prepared < limit:
@@ -237,9 +233,8 @@ class _Turn:
             self._draft,
             self._rollout,
             cursor=left.slot.key if left is not None else BEYOND_ALL,
-            sweep=self._draft.full or any(not place.up for place in without),
+            sweep=self._draft.full or any(not place.up for place in (*without, left) if place is not None),
         )
-        return True
 
     def _make_new(self, place: Place) -> Task:
         replaced = place.old[-1] if place.old else place.slot.latest

@@ -6,7 +6,7 @@ indexes behind the lookups are maintained by whoever holds the tables: nothing h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from typing import Protocol
 
 from stackd.base.ids import NodeId, ServiceId, TaskId
@@ -160,9 +160,17 @@ class View:
         """The cluster's certificate authority; None as long as it has no other nodes."""
         return self.authorities.get("default")
 
+    def changed_tasks(self) -> Set[str]:
+        """The keys of tasks that are not here as the ledger knows them: under a draft, those that it has changed."""
+        return frozenset()
+
     def tasks_of_service(self, service: ServiceId) -> list[Task]:
         """All tasks of a service that are still on record, whatever their state; in no particular order."""
         return self._tasks(f"service:{service}")
+
+    def each_task_of_service(self, service: ServiceId) -> Iterator[Task]:
+        """The same, one by one, for who need not see them all."""
+        return (row for key in self._buckets.keys(f"service:{service}") if (row := self.tasks.get(key)))
 
     def has_tasks(self, service: ServiceId) -> bool:
         """Whether any task of the service is on record."""

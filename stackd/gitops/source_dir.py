@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +178,8 @@ class _Watch:
         self._lock = threading.Lock()
         self._closed = False
         self._warned = False
+        # A folder that is made while the tree is walked is found twice, and watched once all the same.
+        warnings.filterwarnings("ignore", "Callback with id .* already exists", RuntimeWarning, r"watchdog\.")
         self._observer.start()
 
     def follow(self, outside: Folders) -> bool:

@@ -37,7 +37,12 @@ class Access:
     def caller_of(self, context: Any, method: Method) -> Caller:
         """The caller of a method served with `api.secure.serve_tls`; see `authorize`."""
         peer = peer_of(context)
-        return self.authorize(peer, method, forwarded_caller(context, peer))
+        try:
+            named = forwarded_caller(context, peer)
+        except Refused as refusal:
+            log.warning("refused: from=%s method=%s reason=%s", peer.address, method.name, refusal.message)
+            raise
+        return self.authorize(peer, method, named)
 
     def authorize(self, peer: Peer, method: Method, named: Caller | None = None) -> Caller:
         """Who calls, if that is allowed; `named` is whom a manager calls for. Raises Refused("api.access.denied")."""

@@ -29,6 +29,10 @@ class KeyFile(Protocol):
         """Lock with this key, or not at all (""); whether that is new. Raises StackdError."""
         ...
 
+    def copy(self) -> bytes:
+        """Its content, as a backup carries it."""
+        ...
+
 
 class Autolock:
     """`sealer` is that of the cluster key for `Purpose.AUTHORITY`. Have `notice` told of each applied entry."""

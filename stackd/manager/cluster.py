@@ -6,12 +6,14 @@ can do (signing). Whether the caller may ask at all was looked at before (`acces
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from stackd.api.addresses import ManagerAddress
 from stackd.api.cluster import (
     AutolockRequest,
+    BackupPiece,
     BecomeManagerRequest,
     BecomeManagerResponse,
     ChangeCertificatesRequest,
@@ -50,6 +52,7 @@ from stackd.engine.model import PrincipalKind, Role
 from stackd.engine.view import View
 from stackd.manager import present
 from stackd.manager.authority import Issuer, role_now
+from stackd.manager.backup import Backups
 from stackd.manager.lookup import node_of
 from stackd.manager.managers import Managers
 from stackd.manager.membership import check_dismissal
@@ -57,6 +60,8 @@ from stackd.manager.reply import accepted
 from stackd.manager.writer import Writer
 from stackd.raft.consensus import Cluster
 from stackd.security.authority import Root
+
+log = logging.getLogger(__name__)
 
 USER_LIFE = Duration(365 * DAY)
 """Of a person's certificate, unless another one is asked for. Taking the user away ends it at any time."""
@@ -86,6 +91,7 @@ class ClusterControl:
         issuer: Issuer,
         unlock_keys: UnlockKeys,
         cluster_key: Callable[[], bytes],
+        backups: Backups,
     ) -> None:
         self._writer = writer
         self._consensus = consensus
@@ -93,6 +99,7 @@ class ClusterControl:
         self._issuer = issuer
         self._unlock_keys = unlock_keys
         self._cluster_key = cluster_key
+        self._backups = backups
 
     @property
     def _view(self) -> View:
@@ -180,6 +187,11 @@ class ClusterControl:
     async def remove_user(self, request: UserRequest, caller: Caller) -> Empty:
         await self._carry_out(RemoveUser(name=request.name, principal=caller.principal))
         return Empty()
+
+    async def backup(self, request: Empty, caller: Caller) -> AsyncIterator[BackupPiece]:
+        log.warning("backup taken: who=%s", caller.principal)
+        async for data in self._backups.read():
+            yield BackupPiece(data=data)
 
     # What nodes ask in their own name.
 

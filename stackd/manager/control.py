@@ -291,7 +291,13 @@ class Control:
         return Nodes(items=tuple(present.node_view(self._view, node, leader=self._identity.node_id) for node in nodes))
 
     async def update_cluster(self, request: ClusterRequest, caller: Caller) -> ClusterView:
-        command = UpdateCluster(principal=caller.principal, history_limit=request.history, rebalance_tasks=request.rebalance)
+        command = UpdateCluster(
+            principal=caller.principal,
+            history_limit=request.history,
+            rebalance_tasks=request.rebalance,
+            address_pools=request.address_pools,
+            subnet_bits=request.subnet_bits,
+        )
         await self._carry_out(command)
         return present.cluster_view(self._view)
 

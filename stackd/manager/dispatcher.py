@@ -72,6 +72,8 @@ class Dispatcher:
         """Watch over nodes that are out of touch, until cancelled."""
         known = (status.id for status in self._view.node_statuses.values() if status.state != NodeState.DOWN)
         self._liveness.expect(node_id for node_id in known if node_id not in self._sessions)
+        for status in self._view.node_statuses.values():
+            self._look_at_manager(status)
         await self._liveness.run()
 
     async def serve(
@@ -121,9 +123,16 @@ class Dispatcher:
                 session.end(_REMOVED)
         self._review(changes)
 
+    def _look_at_manager(self, status: NodeStatus) -> None:
+        if status.manager is not None and not status.manager.reachable:
+            self._liveness.unreachable(status.id)
+
     def _review(self, changes: Changes) -> None:
         """Tell the nodes whose standing in the cluster has changed."""
         rows = [row for row in changes.puts if isinstance(row, Authority | Node | NodeStatus)]
+        for row in rows:
+            if isinstance(row, NodeStatus):
+                self._look_at_manager(row)
         if any(isinstance(row, NodeStatus) for row in rows) or any(table == "node_statuses" for table, _ in changes.deletes):
             former, self._managers = self._managers, managers_of(self._view)
             everyone = former != self._managers

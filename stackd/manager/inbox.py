@@ -105,6 +105,12 @@ class Inbox:
             batch.append(self._waiting.popleft())
         return batch
 
+    def fail_commands(self, error: StackdError) -> None:
+        """Remove what somebody wants: whoever waits gets `error`. What is so stays, in its order."""
+        commands = [pending for pending in self._waiting if not pending.is_observation]
+        self._waiting = deque(pending for pending in self._waiting if pending.is_observation)
+        fail(commands, error)
+
     def fail_all(self, error: StackdError) -> None:
         """Empty the inbox; whoever waits gets `error`."""
         waiting, self._waiting = self._waiting, deque()

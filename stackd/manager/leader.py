@@ -8,14 +8,16 @@ manager is elected. An agent that reaches a manager that doesn't lead is told so
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from typing import Any
 
-from stackd.api.dispatch import FromAgent, FromManager, Goodbye
+from stackd.api.dispatch import FromAgent, FromManager, Goodbye, LogChunk
 from stackd.api.stream import Stream, StreamClosed
+from stackd.base.errors import Unavailable
 from stackd.base.ids import NodeId
-from stackd.base.time import Duration
-from stackd.engine.model import Node
+from stackd.base.time import Duration, Instant
+from stackd.engine.model import Node, Task
 from stackd.engine.store import Changes
 from stackd.manager.assignments import OpenBlob
 from stackd.manager.dispatcher import HEARTBEAT, STOP_SECONDS, Dispatcher
@@ -85,6 +87,20 @@ class LeaderRole:
             pass  # it has gone, or doesn't listen
         finally:
             await stream.close()
+
+    async def tail_logs(self, task: Task, *, follow: bool, tail: int, since: Instant) -> AsyncGenerator[LogChunk, None]:
+        """See `Dispatcher.tail_logs`. Raises Unavailable also while another manager leads."""
+        if self._dispatcher is None:
+            raise Unavailable("manager.no_leader", NOT_LEADING, hint="try again in a moment")
+        async with aclosing(self._dispatcher.tail_logs(task, follow=follow, tail=tail, since=since)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def close(self) -> None:
+        """Say goodbye to the agents, before `run` is cancelled."""
+        former, self._dispatcher = self._dispatcher, None
+        if former is not None:
+            await former.stop()
 
     async def _lead(self) -> None:
         await self._writer.wait_ready()

@@ -1,7 +1,8 @@
 """Which nodes are out of touch, and since when: turns lost sessions into `ReportNode` inputs.
 
 It measures silence and decides nothing else; what a node that is down means for its tasks is the engine's business.
-Heartbeats are not stored, so after a start every node gets double the grace to come back before it counts as down.
+Heartbeats are not stored, so after a start every node gets double the grace to come back before it counts as down: agents
+have to find the new leader first. A node whose manager the others don't reach has only to be looked for once.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ RETRY_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _Absence:
-    """One node without a session. `news` is what hasn't been reported yet; after `deadline` (loop time) it is down."""
+    """One node without a session since `since` (loop time). `news` is what hasn't been reported yet; after `deadline` it is
+    down."""
 
+    since: float
     news: str
     deadline: float
 
@@ -47,6 +50,13 @@ class Liveness:
         """These nodes were here before this manager started: wait for them."""
         for node_id in nodes:
             self._miss(node_id, "", 2 * self._grace_seconds)
+
+    def unreachable(self, node_id: NodeId) -> None:
+        """The other managers don't reach the one on this node either: it is not that its agent looks for the leader."""
+        absence = self._away.get(node_id)
+        if absence is not None and absence.deadline > absence.since + self._grace_seconds:
+            absence.deadline = absence.since + self._grace_seconds
+            self._changed.set()
 
     def opened(self, node_id: NodeId) -> None:
         """The node has a session again, or is about to."""
@@ -92,7 +102,8 @@ class Liveness:
             return
 
     def _miss(self, node_id: NodeId, why: str, grace_seconds: float) -> None:
-        self._away[node_id] = _Absence(why, self._now() + grace_seconds)
+        now = self._now()
+        self._away[node_id] = _Absence(now, why, now + grace_seconds)
         self._changed.set()
 
     def _now(self) -> float:

@@ -18,6 +18,7 @@ from stackd.engine.view import View
 from stackd.manager.access import Access
 from stackd.manager.authority import Issuer
 from stackd.manager.autolock import Autolock, KeyFile
+from stackd.manager.backup import Backups
 from stackd.manager.cluster import ClusterControl
 from stackd.manager.dispatcher import HEARTBEAT
 from stackd.manager.duty import Duty
@@ -69,6 +70,7 @@ class Manager:
             issuer=self.issuer,
             unlock_keys=self.autolock,
             cluster_key=lambda: key.material,
+            backups=Backups(writer, members, key.sealer(Purpose.BACKUP), foundation.key_file.copy),
         )
         roles = RoleManager(self._view, writer.submit, members, self.managers)
         rotation = RootRotation(self._view, writer.submit, self.issuer)

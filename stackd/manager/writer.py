@@ -24,7 +24,7 @@ from stackd.engine.store import Changes, Store, View, encode_transaction
 from stackd.manager.feed import Feed
 from stackd.manager.inbox import Inbox, Pending, fail
 from stackd.manager.timers import Timers
-from stackd.raft.consensus import Consensus, Installed, NotLeader, OutcomeUnknown, SnapshotView
+from stackd.raft.consensus import Consensus, Installed, NotLeader, OutcomeUnknown, SnapshotView, StorageFailed
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +135,8 @@ class Writer:
             while True:
                 await self._decide(await self._next_batch(), term)
                 self._ready.set()
-        except NotLeader:
-            log.info("leadership lost: term=%d", term)
+        except (NotLeader, StorageFailed) as error:  # the latter: because nothing can be written
+            log.info("leadership lost: term=%d reason=%s", term, error.message)
         finally:
             self._leading = False
             self._ready.clear()
@@ -203,6 +203,8 @@ class Writer:
         self._inbox.put_back([pending for pending in batch if pending.is_observation])
         if isinstance(error, NotLeader):
             raise error
+        if isinstance(error, StorageFailed):
+            self._inbox.fail_commands(error)  # they would wait for room behind the observations that wait for it
         await asyncio.sleep(STORAGE_RETRY_SECONDS)
         if isinstance(error, OutcomeUnknown):
             await self._fence(term)

@@ -23,7 +23,7 @@ from stackd.base.errors import StackdError
 from stackd.base.records import encode
 from stackd.raft.consensus import Keyring, Sealer
 from stackd.raft.directory import read_directory
-from stackd.raft.disk import TEMPORARY, SystemDisk, SystemFile, reason, write_all
+from stackd.raft.disk import TEMPORARY, SystemDisk, reason, write_all
 from stackd.raft.frame import HEADER_BYTES, Codec, Header, Identity, Kind, Record, read_header
 from stackd.raft.membership import Membership, decode_membership
 from stackd.raft.snapshot import rechunked
@@ -63,7 +63,12 @@ def content_of(path: Path, keys: Keyring, initial: Membership) -> Content:
 
 
 def write_backup(path: Path, content: Content, sealer: Sealer, key_file: bytes) -> None:
-    """Write `content` to `path`; on return it is on the medium. `key_file` comes along as it is.
+    """Write `content` to `path`; on return it is on the medium. `key_file` comes along as it is. Raises as `store_backup`."""
+    store_backup(path, pieces(content, sealer, key_file))
+
+
+def store_backup(path: Path, backup: Iterable[bytes]) -> None:
+    """Write the bytes of a backup to `path`, where they appear once all of them are on the medium.
     Raises StackdError("raft.backup.exists") or ("raft.backup.not_written"), having left nothing."""
     disk = SystemDisk(path.parent)
     if path.exists():
@@ -71,7 +76,8 @@ def write_backup(path: Path, content: Content, sealer: Sealer, key_file: bytes) 
     try:
         file = disk.create(path.name + TEMPORARY)
         try:
-            _write(file, content, sealer, key_file)
+            for piece in backup:
+                write_all(file, piece)
             file.sync()
             disk.rename(path.name + TEMPORARY, path.name)
             disk.sync_names()
@@ -173,26 +179,29 @@ def open_backup(path: Path, sealer: Sealer) -> Iterator[Backup]:
         yield Backup(path, file, sealer)
 
 
-def _write(file: SystemFile, content: Content, sealer: Sealer, key_file: bytes) -> None:
+def pieces(content: Content, sealer: Sealer, key_file: bytes) -> Iterator[bytes]:
+    """The bytes of a backup of `content`, as they stand in its file; `key_file` comes along as it is."""
     header = Header(BACKUP_MAGIC, content.position.index, content.position.term, content.identity, sealer.key_id)
     codec = Codec(header, sealer)
-    size = chunks = entries = 0
+    head = header.encode() + len(key_file).to_bytes(_LENGTH_BYTES) + key_file
+    yield head
+    place = len(head)
+    for record in _records(content):
+        encoded = codec.encode(record, place, 0)
+        yield encoded
+        place += len(encoded)
 
-    def write(data: bytes) -> None:
-        nonlocal size
-        write_all(file, data)
-        size += len(data)
 
-    write(header.encode())
-    write(len(key_file).to_bytes(_LENGTH_BYTES) + key_file)
-    write(codec.encode(Record(Kind.MEMBERS, body=encode(content.membership)), size, 0))
+def _records(content: Content) -> Iterator[Record]:
+    chunks = entries = 0
+    yield Record(Kind.MEMBERS, body=encode(content.membership))
     for chunk in rechunked(content.chunks):
-        write(codec.encode(Record(Kind.CHUNK, chunks, body=chunk), size, 0))
+        yield Record(Kind.CHUNK, chunks, body=chunk)
         chunks += 1
     for entry in content.entries:
-        write(codec.encode(entry, size, 0))
+        yield entry
         entries += 1
-    write(codec.encode(Record(Kind.END, chunks, entries), size, 0))
+    yield Record(Kind.END, chunks, entries)
 
 
 def _open(path: Path) -> BinaryIO:

@@ -8,14 +8,15 @@ that was removed still gets the commit that says so, before its streams are cut.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from stackd.base.errors import Refused, StackdError, Unavailable
 from stackd.base.records import encode
+from stackd.raft.contacts import Contacts
 from stackd.raft.frame import Kind
 from stackd.raft.hardened import Hardened
 from stackd.raft.journal import Journal
-from stackd.raft.membership import MAX_VOTERS, Membership
+from stackd.raft.membership import MAX_VOTERS, Membership, check_level
 from stackd.raft.peers import Peers
 from stackd.raft.settings import Settings
 from stackd.raft.tenure import Tenure
@@ -32,17 +33,16 @@ class Changes:
         journal: Journal,
         tenure: Tenure,
         peers: Peers,
-        levels: Mapping[str, int],
+        contacts: Contacts,
         clock: Callable[[], float],
         settings: Settings,
     ) -> None:
-        """`levels` is who is connected, with the feature level of each; it changes."""
         self._me = me
         self._raft = raft
         self._journal = journal
         self._tenure = tenure
         self._peers = peers
-        self._levels = levels
+        self._contacts = contacts
         self._clock = clock
         self._settings = settings
         self._followed: Membership | None = None
@@ -53,12 +53,15 @@ class Changes:
         return self._depart_at
 
     def follow(self) -> None:
-        """Act on the membership that the log has now, if it is another one."""
+        """Act on the membership that the log has now, if it is another one. Raises StackdError("raft.feature_level.newer") if
+        the cluster is about to use what this member can't read."""
         if self._journal.membership is not self._followed:
             self.follow_anew()
 
     def follow_anew(self) -> None:
         self._followed = self._journal.membership
+        check_level(self._followed, self._settings.feature_level)
+        self._contacts.follow_level()
         self._raft.follow_membership(self._departing)
         self._peers.set_peers(self._followed.addresses | self._departing)
 
@@ -127,7 +130,7 @@ class Changes:
     def _common_level(self) -> int:
         """What every member can read; 0 while one is away."""
         others = self._journal.membership.addresses.keys() - {self._me}
-        return min([self._settings.feature_level, *(self._levels.get(member, 0) for member in others)])
+        return min([self._settings.feature_level, *(self._contacts.levels.get(member, 0) for member in others)])
 
     def _append(self, membership: Membership) -> Ticket:
         before = self._journal.membership.addresses

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from stackd.base.errors import Retry, StackdError
+
+if TYPE_CHECKING:
+    from stackd.raft.backup import Content
 
 MAX_ENTRY_BYTES = 1024 * 1024
 """Larger proposals are refused: entries stay far below the library's batch size."""
@@ -93,7 +96,9 @@ class Consensus(Protocol):
 
     async def start(self) -> bytes | None:
         """Open the log. Returns the latest snapshot's content, or None; `committed()` then yields what follows it.
-        Raises StackdError on a foreign, damaged, newer or locked directory, having changed nothing."""
+        A member that can't write starts all the same: it yields what it knows is committed, refuses the rest with
+        StorageFailed, and leads once it can. Raises StackdError on a foreign, damaged, newer or locked directory, having
+        changed nothing."""
         ...
 
     async def propose(self, data: bytes, term: int) -> int:
@@ -102,7 +107,8 @@ class Consensus(Protocol):
         ...
 
     async def read_barrier(self) -> int:
-        """An index such that a reader that has applied it sees every write acknowledged before this call."""
+        """An index such that a reader that has applied it sees every write acknowledged before this call.
+        Raises NotLeader, or StorageFailed if nobody leads because this member can't write."""
         ...
 
     def leadership(self) -> AsyncIterator[Leadership]:
@@ -165,6 +171,10 @@ class Cluster(Consensus, Protocol):
     async def transfer_leadership(self, to: str = "") -> None:
         """Let another voting member lead: `to`, or the one that has most of the log. Returns when this member leads no
         longer. Raises NotLeader, Refused("raft.transfer.impossible"), or Unavailable("raft.transfer.failed")."""
+        ...
+
+    async def content(self, view: SnapshotView) -> Content:
+        """What a backup of the state `view` holds. Raises Unavailable("raft.backup.moved")."""
         ...
 
 

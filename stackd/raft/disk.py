@@ -104,7 +104,8 @@ class SystemFile:
         return written
 
     def reserve(self, size: int) -> None:
-        os.posix_fallocate(self._descriptor, self._end, size)
+        # Blocks that are merely allocated would be no help: a file system takes note of the first write to each of them.
+        os.pwrite(self._descriptor, bytes(size), self._end)
 
     def sync(self) -> None:
         os.fdatasync(self._descriptor)  # includes the size: the data could not be read back without it

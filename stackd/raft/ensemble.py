@@ -131,6 +131,12 @@ class Ensemble:
             return False
         return len({*self._candidates(), name}) >= self._majority
 
+    @property
+    def is_led(self) -> bool:
+        """Whether the latest leader leads, and can commit."""
+        leader = self._open(self.leader)
+        return leader is not None and leader.leads and self.has_quorum(self.leader)
+
     def look(self) -> None:
         """Something has changed: pass on what can be passed on, and get an election under way if one is needed."""
         for name in self.names:
@@ -138,10 +144,9 @@ class Ensemble:
                 self._tell_later(member)
                 if member.leads and not self.has_quorum(name):
                     self._later(self.pace.election_seconds, member.step_down_if_alone)
-        self._commit_due()
-        leader = self._open(self.leader)
-        if leader is not None and leader.leads and self.has_quorum(self.leader):
-            leader.answer_barriers()
+        self._commit_due(asyncio.get_running_loop().time())
+        if self.is_led:
+            self._members[self.leader].answer_barriers()
         elif self._election is None and len(self._candidates()) >= self._majority:
             self._election = self._later(self.pace.election_seconds, self._elect)
 
@@ -150,8 +155,7 @@ class Ensemble:
 
     def _elect(self) -> None:
         self._election = None
-        leader = self._open(self.leader)
-        if leader is not None and leader.leads and self.has_quorum(self.leader):
+        if self.is_led:
             return
         if len(candidates := self._candidates()) >= self._majority:
             self._crown(self.chance.choice(candidates))
@@ -185,11 +189,11 @@ class Ensemble:
         member.unanswered.append(proposal.outcome)
         if member.term == self.term:  # else there is another leader already, and the member will hear of it
             self._under_way.append(proposal)
-            loop.call_at(due, self._commit_due)
+            loop.call_at(due, self._commit_due, due)
         return proposal.outcome
 
-    def _commit_due(self) -> None:
-        now = asyncio.get_running_loop().time()
+    def _commit_due(self, now: float) -> None:
+        """Commit what is due at `now`. A timer says itself when that is: a loop may fire it a little early."""
         while self._under_way and self._under_way[0].due <= now:
             proposal = self._under_way[0]
             if proposal.term != self.term or not proposal.by.leads or not self.has_quorum(proposal.by.name):
@@ -245,8 +249,6 @@ class EnsembleMember:
         return "" if self._ensemble.is_cut(self.name) or not self.is_open else self._ensemble.leader
 
     async def start(self) -> bytes | None:
-        if self._disk.full:
-            raise StorageFailed("the log is full")
         self.delivered = self._disk.snapshot_index
         self._deliver(self._disk.position)
         self.is_open = True
@@ -344,6 +346,8 @@ class EnsembleMember:
         if not self.is_open:
             raise Unavailable("raft.closed", "the member is not running")
         if not self.leads or self.term != term:
+            if self._disk.full and not self.leads and not self._ensemble.is_led:
+                raise StorageFailed("the log is full")
             raise NotLeader(self.known_leader)
 
 

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from stackd.base.errors import StackdError, Unavailable
 from stackd.base.records import encode
+from stackd.raft.backup import Content
 from stackd.raft.channel import Announcements, Channel
 from stackd.raft.consensus import (
     Entry,
@@ -96,8 +97,7 @@ class ClusterMember:
         self._ended = asyncio.Event()
 
     async def start(self) -> bytes | None:
-        """See Consensus. A cluster of one leads on return. Raises as `Node.open` does; StorageFailed if the entry that opens
-        the term of a cluster of one can't be written."""
+        """See Consensus. A cluster of one leads on return, unless there is a `storage_error`. Raises as `Node.open` does."""
         self._loop = asyncio.get_running_loop()
         try:
             content = await asyncio.to_thread(self._open)
@@ -132,6 +132,11 @@ class ClusterMember:
 
     def committed(self) -> AsyncIterator[Entry | Installed]:
         return self._committed.items()
+
+    @property
+    def storage_error(self) -> StorageFailed | None:
+        """Why nothing can be written at present; None if it can, as far as is known."""
+        return self._node.storage_error
 
     def leader(self) -> str:
         """See Cluster."""
@@ -191,6 +196,14 @@ class ClusterMember:
         finally:
             self._snapshotting = False
 
+    async def content(self, view: SnapshotView) -> Content:
+        """See Cluster. Raises Unavailable("raft.backup.moved")."""
+        self._check_running()
+        content = await self._call(lambda: self._node.content(view))
+        if content is None:
+            raise Unavailable("raft.backup.moved", "the log has moved on meanwhile", hint="try again")
+        return content
+
     async def ended(self) -> StackdError:
         """Return, with the reason, once the node has ended by itself: nothing but a restart helps then, if that."""
         await self._ended.wait()
@@ -219,10 +232,10 @@ class ClusterMember:
     def _open(self) -> bytes | None:
         """Open the directory. A cluster of one has nobody to wait for."""
         content = self._node.open()
-        if self._node.membership.voter_ids == {self._me}:
+        if self._node.is_sole_voter:
             self._node.tick()
-            if not self._node.leads:
-                raise self._node.failure or self._node.storage_error or _not_running()
+            if self._node.failure is not None:
+                raise self._node.failure
         return content
 
     def _run(self) -> None:

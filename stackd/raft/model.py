@@ -24,6 +24,9 @@ from stackd.raft.consensus import (
     check_size,
 )
 
+RETRY_SECONDS = 0.5
+"""Between two attempts to lead while the log is full."""
+
 
 @dataclass
 class MemoryLog:
@@ -54,15 +57,21 @@ class MemoryConsensus:
         self._committed: Channel[Entry | Installed] = Channel()
         self._role = Announcements(Leadership(log.term, is_leader=False))
         self._open = False
+        self._waits_for_room = False
 
     async def start(self) -> bytes | None:
-        if self._log.full:
-            raise StorageFailed("the log is full")
         for entry in self._log.entries:
             self._committed.put(entry)
         self._open = True
-        self.lead()
+        self._lead_when_there_is_room()
         return self._log.snapshot
+
+    def _lead_when_there_is_room(self) -> None:
+        self._waits_for_room = self._log.full
+        if self._log.full:
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._lead_when_there_is_room)
+        elif self._open:
+            self.lead()
 
     def lead(self) -> None:
         """Win an election: a new term opens with its empty entry."""
@@ -131,4 +140,4 @@ class MemoryConsensus:
         if not self._open:
             raise Unavailable("raft.closed", "the member is not running")
         if self._role.present != Leadership(term, is_leader=True):
-            raise NotLeader
+            raise StorageFailed("the log is full") if self._waits_for_room else NotLeader()

@@ -21,16 +21,19 @@ from random import Random
 from typing import assert_never
 
 from stackd.base.errors import StackdError, Unavailable
-from stackd.base.records import encode
+from stackd.raft.backup import Content
 from stackd.raft.changes import Changes
+from stackd.raft.compaction import Compaction
 from stackd.raft.consensus import (
     Entry,
     Installed,
     Keyring,
     NotLeader,
+    SnapshotView,
     StorageFailed,
     check_size,
 )
+from stackd.raft.contacts import Contacts
 from stackd.raft.disk import Disk
 from stackd.raft.frame import Identity, Kind
 from stackd.raft.hardened import Hardened
@@ -87,8 +90,6 @@ class Node:
         self._random = random
         self._settings = settings
         self._is_open = False
-        self._levels: dict[str, int] = {}
-        """Who is connected, with the feature level of each."""
         self._held: list[tuple[str, AnyMessage]] = []
         """Messages that leave after the next sync."""
         self._tenure = Tenure()
@@ -98,7 +99,6 @@ class Node:
         self._published_index = 0
         self._synced_term = 0
         self._led_term = 0
-        self._retry_snapshot_at = 0
 
     def open(self) -> bytes | None:
         """Read the directory; returns the snapshot's content, if there is one. Raises as `open_storage` does."""
@@ -107,10 +107,13 @@ class Node:
         self._snapshots = opened.snapshots
         self._published_index = self._journal.snapshot.index
         self._synced_term = self._journal.getCurrentTerm()
+        if self.is_sole_voter:
+            # What is on its medium is on a majority's. So it is known also while the disk is too full to open a term.
+            self._journal.setRaftCommitIndex(self._journal.last.index)
         self._make_parts()
         self._changes.follow()
         self._is_open = True
-        if self.membership.voter_ids == {self._me}:
+        if self.is_sole_voter:
             self._raft.campaign()
         return opened.content
 
@@ -128,9 +131,11 @@ class Node:
         )
         self._raft = Hardened(around, applied=self._published_index)
         self._replication = Replication(self._raft, journal, self._snapshots, clock, self._peers.send)
+        self._contacts = Contacts(self._raft, journal, self._replication)
+        self._compaction = Compaction(journal, self._snapshots, settings)
         self._installation = Installation(self._raft, journal, self._snapshots, settings.feature_level, self._hold)
         self._transfer = Transfer(me, self._raft, journal, self._tenure, clock, settings)
-        self._changes = Changes(me, self._raft, journal, self._tenure, self._peers, self._levels, clock, settings)
+        self._changes = Changes(me, self._raft, journal, self._tenure, self._peers, self._contacts, clock, settings)
 
     # -- to look at
 
@@ -166,8 +171,13 @@ class Node:
         return self._journal.membership
 
     @property
+    def is_sole_voter(self) -> bool:
+        """Whether this member needs nobody to agree with."""
+        return self.membership.voter_ids == {self._me}
+
+    @property
     def connected(self) -> frozenset[str]:
-        return frozenset(self._levels)
+        return frozenset(self._contacts.levels)
 
     @property
     def snapshot_index(self) -> int:
@@ -254,71 +264,61 @@ class Node:
     def transfer_leadership(self, to: str = "") -> Ticket:
         """Let `to`, or who has most of the log, lead. The ticket is done, with the last index, when this member leads no
         longer. Errors: NotLeader, raft.transfer.impossible, raft.transfer.failed; then this member still leads."""
-        return self._if_leading(lambda: self._transfer.begin(to, self._levels.keys()))
+        return self._if_leading(lambda: self._transfer.begin(to, self._contacts.levels.keys()))
 
     def _if_leading(self, ask: Callable[[], Ticket]) -> Ticket:
         try:
             if self.failure is not None:
                 raise self.failure
             if not self.leads:
-                raise NotLeader(self.leader if self.leader != self._me else "")
+                raise self._why_not_leading()
             return ask()
         except StackdError as error:
             return self._tenure.refuse(Ticket(), error)
 
+    def _why_not_leading(self) -> StackdError:
+        if not self.leader and self.storage_error is not None:
+            return self.storage_error
+        return NotLeader(self.leader if self.leader != self._me else "")
+
     # -- snapshots
 
     def snapshot_due(self) -> bool:
-        if self._published_index < self._retry_snapshot_at:
-            return False
-        entries = self._published_index - self._journal.snapshot.index
-        return entries >= self._settings.snapshot_entries or self._journal.bytes_since_snapshot >= self._settings.snapshot_bytes
+        return self._compaction.is_due(self._published_index)
 
     def begin_snapshot(self, index: int) -> SnapshotJob | None:
         """What is to be written for a snapshot at `index`, which is published; None if there is one as new."""
-        term = self._journal.term_at(index)
-        if self.failure is not None or term is None or not self._journal.snapshot.index < index <= self._published_index:
-            return None
-        membership = encode(self._journal.membership_at(index))
-        return SnapshotJob(self._snapshots, Position(index, term), membership)
+        return None if self.failure is not None else self._compaction.begin(index, self._published_index)
+
+    def content(self, view: SnapshotView) -> Content | None:
+        """See Compaction."""
+        return self._compaction.content(self._identity, view)
 
     def finish_snapshot(self, job: SnapshotJob) -> None:
         """The job's snapshot is on the medium: what it covers may go. Raises StorageFailed or LogUnusable."""
         if self.failure is not None:
             return
         try:
-            if job.position.index > self._journal.snapshot.index:
-                # The old snapshot first: on a full disk its room may be what the log's record needs.
-                self._snapshots.remove_before(job.position.index)
-                self._journal.compact(job.position, self._settings.kept_entries)
-            else:  # the leader has sent a newer one meanwhile
-                self._snapshots.remove_before(self._journal.snapshot.index)
+            self._compaction.finish(job)
         except LogUnusable as error:
             self._fail(error)
             raise
 
     def snapshot_failed(self) -> None:
         """Don't ask for another one at once."""
-        self._retry_snapshot_at = self._published_index + self._settings.snapshot_retry_entries
+        self._compaction.failed(self._published_index)
 
     # -- taking in
 
     def _handle(self, event: PeerEvent) -> None:
         match event:
             case Connected(peer=peer, hello=hello):
-                if hello.feature_level < self.membership.feature_level:
-                    log.warning("peer ignored, it is too old: peer=%s feature_level=%d", peer, hello.feature_level)
-                    return
-                self._levels[peer] = hello.feature_level
-                self._raft.connected(peer)
-                self._replication.connected(peer)
+                self._contacts.connected(peer, hello)
             case Received(peer=peer, message=data):
-                if peer in self._levels:
+                if peer in self._contacts.levels:
                     self._receive(peer, data)
             case Disconnected(peer=peer):
-                self._levels.pop(peer, None)
-                self._raft.disconnected(peer)
-                self._replication.disconnected(peer)
+                self._contacts.disconnected(peer)
             case _:
                 assert_never(event)
 
@@ -387,7 +387,9 @@ class Node:
         self._replicate(heartbeat=is_new_round)
         if has_changed:
             self._journal.sync()
-            self.storage_error = None
+            if self.storage_error is not None:
+                log.info("the log can be written again")
+                self.storage_error = None
         if self._synced_term != self.term:
             self._synced_term = self.term
             self._replicate(heartbeat=True)
@@ -397,6 +399,8 @@ class Node:
 
     def _undo(self, error: StorageFailed) -> None:
         """What was to be written could not be: go back to what is there, as a crash would."""
+        if self.storage_error is None:
+            log.warning("nothing can be changed: reason=%s", error.message)
         self.storage_error = error
         only_requests = self._raft.is_leading() and self._tenure.unwritten == self._journal.changes
         self._journal.roll_back()
@@ -410,8 +414,7 @@ class Node:
             last = self._journal.last.index
             self._staged = [item for item in self._staged if item.index <= last]
             self._raft.restart(max([self._published_index, *(item.index for item in self._staged)]))
-            for peer in self._levels:
-                self._raft.connected(peer)
+            self._contacts.tell_again()
         self._changes.undone()
 
     def _apply(self, entry: LogEntry) -> None:

@@ -52,7 +52,9 @@ def recover_disk(disk: Disk, keys: Keyring, identity: Identity, initial: Members
     """The same for a directory that was opened already."""
     history = read_history(disk, keys, identity, initial)
     try:
-        log = Log.resume(disk, keys, identity, read_log(disk, keys, identity))
+        recovered = read_log(disk, keys, identity)
+        Snapshots(disk, keys, identity).adopt_installed(recovered.state.snapshot.index)
+        log = Log.resume(disk, keys, identity, recovered)
         try:
             return _end_alone(log, identity.member, history.last_membership, address)
         finally:

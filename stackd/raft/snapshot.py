@@ -111,10 +111,10 @@ class SnapshotWriter:
 class SnapshotReader:
     """A snapshot on disk, read piece by piece: it is never in memory as a whole."""
 
-    def __init__(self, disk: Disk, keys: Keyring, identity: Identity, index: int) -> None:
+    def __init__(self, disk: Disk, keys: Keyring, identity: Identity, index: int, name: str) -> None:
         """Raises StackdError with raft.snapshot.damaged or one of raft.file.*; OSError."""
         self._disk = disk
-        self._name = _name(index)
+        self._name = name
         self._path = disk.path_of(self._name)
         header = read_header(self._path, disk.read_part(self._name, 0, HEADER_BYTES), SNAPSHOT_MAGIC)
         self._codec = Codec(header, check_owner(self._path, header, identity, keys))
@@ -160,10 +160,13 @@ class Snapshots:
         reader = self.reader()
         return Snapshot(reader.position, _joined(reader.chunks()), reader.membership) if reader else None
 
-    def reader(self) -> SnapshotReader | None:
-        """The newest one, to be read in pieces. Raises as `latest` does."""
+    def reader(self, log_index: int = 0) -> SnapshotReader | None:
+        """The newest one, to be read in pieces; with `log_index`, where the log's snapshot is, also one that a crash has kept
+        from its place. Raises as `latest` does."""
+        if log_index in self._indexes("received"):
+            return self._read(log_index, _received(log_index))
         indexes = self._indexes()
-        return SnapshotReader(self._disk, self._keys, self._identity, indexes[-1]) if indexes else None
+        return self._read(indexes[-1], _name(indexes[-1])) if indexes else None
 
     def write(self, position: Position, chunks: Iterable[bytes], membership: bytes = b"") -> None:
         """Make `chunks` the newest snapshot; on return it is on the medium. Raises StorageFailed, having left nothing."""
@@ -208,6 +211,9 @@ class Snapshots:
                     self._disk.remove(_name(older))
         except OSError:
             pass
+
+    def _read(self, index: int, name: str) -> SnapshotReader:
+        return SnapshotReader(self._disk, self._keys, self._identity, index, name)
 
     def _writer(self, position: Position, membership: bytes, name: str) -> SnapshotWriter:
         return SnapshotWriter(self._disk, self._keys, self._identity, position, membership, name)

@@ -60,7 +60,7 @@ def read_history(disk: Disk, keys: Keyring, identity: Identity, initial: Members
     """Read the directory of a member and change nothing in it. Raises as `open_storage` does."""
     try:
         recovered = read_log(disk, keys, identity)
-        snapshot = Snapshots(disk, keys, identity).reader()
+        snapshot = Snapshots(disk, keys, identity).reader(recovered.state.snapshot.index)
         _check_together(disk.path_of(""), snapshot.position if snapshot else Position(), recovered)
         return History(snapshot, *_history(snapshot, recovered, initial), initial)
     except OSError as exc:

@@ -53,7 +53,8 @@ class TransportLimits:
     lasting_seconds: float = 5.0
     """A stream that lived so long was a good one: the next attempt is the first again."""
     strangers: int = 32
-    """Accepted connections that have not said who they are yet; more are closed at once."""
+    """Accepted connections that have not said who they are yet. One more takes the place of the first of them: silent ones
+    can't keep members out, who are done in milliseconds."""
     queued_bytes: int = MAX_QUEUED_BYTES
     accept_pause_seconds: float = 1.0
     """After an accept that failed, for want of file descriptors most likely: it would fail again at once."""
@@ -277,9 +278,9 @@ class TlsPeers:
                 self._epoll.unregister(self._listener.fileno())
                 self._accept_again = self._clock() + self._limits.accept_pause_seconds
                 return
-            if sum(opening.dialled is None for opening in self._opening.values()) >= self._limits.strangers:
-                raw.close()
-                continue
+            strangers = [opening for opening in self._opening.values() if opening.dialled is None]
+            if len(strangers) >= self._limits.strangers:
+                self._give_up(strangers[0], StreamBroken("raft.peer.closed", "too many connections say nothing"))
             self._welcome(raw)
 
     def _welcome(self, raw: socket.socket) -> None:

@@ -1,9 +1,9 @@
 """The write-ahead log: what this member must not forget, on disk before anyone hears of it.
 
 A log is a row of numbered segments. A segment appears under its name only when its opening record is on the medium, and
-it is complete before the next one appears; so only the last segment can end in a torn write. Its opening record repeats
-the log's position, vote, commit index and snapshot, so the segments before it can be deleted once a snapshot covers their
-entries. Reading back is `recovery.py`.
+it is complete before the next one appears; so only the last segment can end in a torn write, or in zeros: room made in
+advance. Its opening record repeats the log's position, vote, commit index and snapshot, so the segments before it can be
+deleted once a snapshot covers their entries. Reading back is `recovery.py`.
 
 Invariants: what is appended is written at once and on the medium after the next `sync`; a member that has others sends its
 entries to them between the two. After a write that failed the file is cut back to where that write began. After a sync that
@@ -24,6 +24,13 @@ from stackd.raft.state import LogState
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 """A segment past this size is followed by a new one. It bounds what a restart reads in vain below the snapshot."""
+
+ROOM_WRITES = 32
+"""Room is made in advance for so many writes of the present one's size, within these bounds. Making it takes a moment, but it
+is rare; small writes make little, so that a full disk is noticed soon."""
+LEAST_ROOM_BYTES = 128 * 1024
+ROOM_PART = 2
+"""At the most one part in so many of a segment: the rest of it may never be written."""
 
 FREE_SPACE = "free some space on that disk; what was acknowledged is kept, and writing then goes on by itself"
 
@@ -60,7 +67,7 @@ class Log:
         self._state = recovered.state
         self._segments = recovered.segments
         self._file = file
-        self._bytes = self._synced_bytes = recovered.good_bytes
+        self._bytes = self._synced_bytes = self._room_until = recovered.good_bytes
         self._sealer = recovered.sealer
         self._codec = Codec(_header(self._segments[-1].number, identity, self._sealer), self._sealer)
         self._failed = ""
@@ -121,6 +128,8 @@ class Log:
         self._write(data)
         self._state = ahead
         self._bytes += len(data)
+        if self._bytes > self._room_until:
+            self._make_room(len(data))
         for record in records:
             self._segments[-1].note(record)
         return len(data)
@@ -164,14 +173,29 @@ class Log:
             self._cut_back()
             raise StorageFailed(f"can't write the log: {reason(exc)}", hint=FREE_SPACE) from exc
 
+    def _make_room(self, written: int) -> None:
+        """Put zeros behind what was just written. A write into a file that grows makes the sync wait for the file system's own
+        journal, and for what others have in there; one that takes the place of something waits for its own bytes alone."""
+        size = min(max(ROOM_WRITES * written, LEAST_ROOM_BYTES), self._segment_bytes // ROOM_PART)
+        try:
+            self._file.reserve(size)
+        except OSError:
+            pass  # the disk is full: then the file grows with each write, as far as it can
+        self._room_until = self._bytes + size
+
     def _cut_back(self) -> None:
         """Remove what a failed write left. Synced, or a crash could bring back an entry that was reported as failed."""
         try:
-            self._file.truncate(self._bytes)
+            self._cut()
         except OSError as exc:
             self._failed = reason(exc)
             raise LogUnusable(self._failed) from exc
         self._sync()
+
+    def _cut(self) -> None:
+        """Let the file end with its last record."""
+        self._file.truncate(self._bytes)
+        self._room_until = self._bytes
 
     def _sync(self) -> None:
         try:
@@ -184,15 +208,17 @@ class Log:
         self._synced_bytes = self._bytes
 
     def _begin_segment(self) -> None:
-        """Go on in a new file. The one before is synced to its end, and stays open until the new one has its name."""
-        self.sync()
+        """Go on in a new file. The one before ends with its last record, on the medium, and stays open until the new one has
+        its name."""
         segment, sealer = Segment(self._segments[-1].number + 1), self._keys.current
         try:
+            self._cut()
+            self._sync()
             file, size = _new_segment(self._disk, sealer, self._identity, segment, self._state)
         except OSError as exc:
             raise StorageFailed(f"can't begin a new log segment: {reason(exc)}", hint=FREE_SPACE) from exc
         self._file.close()
-        self._file, self._bytes, self._synced_bytes = file, size, size
+        self._file, self._bytes, self._synced_bytes, self._room_until = file, size, size, size
         self._segments.append(segment)
         self._sealer = sealer
         self._codec = Codec(_header(segment.number, self._identity, sealer), sealer)
@@ -214,6 +240,8 @@ def _new_segment(disk: Disk, sealer: Sealer, identity: Identity, segment: Segmen
     opening = header.encode()
     opening += Codec(header, sealer).encode(state.opening(), len(opening), 0)
     temporary = segment.name + TEMPORARY
+    if temporary in disk.names():  # an attempt that a crash, or an error, ended before it could be removed
+        disk.remove(temporary)
     file = disk.create(temporary)
     try:
         write_all(file, opening)

@@ -8,6 +8,7 @@ whether the node is still a member, and which role it has now, is what the repli
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
@@ -240,17 +241,23 @@ def _first(pem: bytes) -> x509.Certificate:
         raise StackdError("security.certificate.bad", f"the certificate can't be read: {exc}") from exc
 
 
-def _identity(subject: x509.Name) -> Identity:
-    units = subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
-    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    clusters = subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+def identity_of(clusters: Sequence[str], units: Sequence[str], names: Sequence[str]) -> Identity:
+    """Who a subject with these organizations, organizational units and common names is. Raises StackdError
+    ("security.certificate.bad") unless there is one of each, and the unit is one of ours."""
     if len(units) == len(names) == len(clusters) == 1:
-        unit, name, cluster = str(units[0].value), str(names[0].value), str(clusters[0].value)
+        unit, name, cluster = units[0], names[0], clusters[0]
         if unit in _ROLES:
             return NodeIdentity(NodeId(name), _ROLES[unit], cluster)
         if unit in _USER_ROLES:
             return UserIdentity(name, _USER_ROLES[unit], cluster)
     raise StackdError("security.certificate.bad", "the certificate does not name a node or a person, a role and a cluster")
+
+
+def _identity(subject: x509.Name) -> Identity:
+    def values(oid: x509.ObjectIdentifier) -> list[str]:
+        return [str(attribute.value) for attribute in subject.get_attributes_for_oid(oid)]
+
+    return identity_of(values(NameOID.ORGANIZATION_NAME), values(NameOID.ORGANIZATIONAL_UNIT_NAME), values(NameOID.COMMON_NAME))
 
 
 def _issuer_key(certificate: x509.Certificate) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from stackd.base.errors import StackdError
+from stackd.base.time import SECOND, Instant
+from stackd.security.identity import Presented, identity_of
 
 
 class Material(Protocol):
@@ -69,6 +71,28 @@ def unverified_context() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def read_verified(certificate: Mapping[str, Any]) -> Presented:
+    """What the certificate of a connection's other side says, once TLS has verified it: `certificate` is in the form of
+    `ssl.SSLSocket.getpeercert`, which doesn't name the key that signed. Raises StackdError("security.certificate.bad")."""
+    subject = [pair for part in certificate.get("subject", ()) for pair in part]
+
+    def values(key: str) -> list[str]:
+        return [value for name, value in subject if name == key]
+
+    identity = identity_of(values("organizationName"), values("organizationalUnitName"), values("commonName"))
+    return Presented(
+        identity=identity,
+        serial=int(certificate["serialNumber"], 16),
+        not_before=_instant(certificate["notBefore"]),
+        not_after=_instant(certificate["notAfter"]),
+        issuer_key="",
+    )
+
+
+def _instant(text: str) -> Instant:
+    return Instant(ssl.cert_time_to_seconds(text) * SECOND)
 
 
 def _finished(context: ssl.SSLContext, material: Material) -> ssl.SSLContext:

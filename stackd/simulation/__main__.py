@@ -1,4 +1,4 @@
-"""`python -m stackd.simulation --seed 1 --count 1000`: many random histories, the seeds that fail, and what was covered."""
+"""`python -m stackd.simulation --seed 1 --count 1000`: the corners and random histories, what fails, and what was covered."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ def main() -> int:
     for outcome in outcomes(seeds, options.processes):
         played.append(outcome)
         if outcome.error:
-            print(
-                f"FAILED {outcome.error}\n       again: python -m stackd.simulation --seed {outcome.seed} --count 1", flush=True
-            )
-        if len(played) % REPORT_SEEDS == 0:
-            print(f"{len(played)} seeds, {_failed(played)} failed, {time.monotonic() - began:.0f} s", flush=True)
+            again = "--count 0" if outcome.corner else f"--seed {outcome.seed} --count 1"
+            print(f"FAILED {outcome.corner} {outcome.error}\n       again: python -m stackd.simulation {again}", flush=True)
+        if (seen := len(_histories(played))) % REPORT_SEEDS == 0 and seen:
+            print(f"{seen} seeds, {_failed(played)} failed, {time.monotonic() - began:.0f} s", flush=True)
     counts, wanted = summed(played), everything_wanted()
     if options.table:
         print("\n".join(table(counts, wanted)))
@@ -48,12 +47,16 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _histories(played: list[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in played if not outcome.corner]
+
+
 def _failed(played: list[Outcome]) -> int:
     return sum(bool(outcome.error) for outcome in played)
 
 
 def _summary(played: list[Outcome], seeds: range, seconds: float) -> str:
-    costs = sorted(outcome.cpu_seconds for outcome in played)
+    costs = sorted(outcome.cpu_seconds for outcome in _histories(played)) or [0.0]
     return (
         f"commit {_commit()}, seeds {seeds.start} to {seeds.stop - 1}: {_failed(played)} failed; "
         f"{sum(one.changes for one in played)} changes, {sum(one.faults for one in played)} faults, "

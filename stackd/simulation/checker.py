@@ -17,6 +17,7 @@ from stackd.engine.check import check_state, check_transition
 from stackd.engine.inputs import Wake
 from stackd.engine.ledger import Ledger
 from stackd.engine.model import Event, Rollout, Row, Service, Task, TaskStatus
+from stackd.engine.places import BEYOND_ALL
 from stackd.engine.step import step
 from stackd.engine.store import Changes
 from stackd.engine.view import TABLE_OF, View, buckets_of
@@ -168,11 +169,17 @@ def _is_more_than_words(view: View, row: Row) -> bool:
         case TaskStatus() if before is not None:
             return row.state is not before.state
         case Rollout() if before is not None:
-            return bool(msgspec.structs.replace(row, message="") != msgspec.structs.replace(before, message=""))
+            return _without_words(row) != _without_words(before)
         case Event():
             return row.kind != "task.unplaceable"
         case _:
             return True
+
+
+def _without_words(row: Rollout) -> Rollout:
+    """An update without its message and without how far it has looked: a task that finds its node after the update was looked
+    at may have become one that can stay, and its slot is passed by when it reports."""
+    return msgspec.structs.replace(row, message="", cursor=BEYOND_ALL, sweep=False)
 
 
 def _touched(past: View, present: View, changes: Changes) -> tuple[dict[str, None], dict[str, None]]:

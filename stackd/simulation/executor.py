@@ -34,7 +34,7 @@ class FakeController:
 
     async def prepare(self) -> Handle:
         await self._take(self._behaviour.pull_seconds, 0.02, 0.5)
-        if self._behaviour.missing:
+        if self._behaviour.missing or not self._host.registry_up:
             image = self._context.spec.container.image
             raise TaskFault("fake.image.missing", f"No such image: {image}")
         self._check_files()

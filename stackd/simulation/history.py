@@ -1,4 +1,4 @@
-"""One random history from one seed, from the first node to the moment in which everything is as wanted."""
+"""One random history from one seed, from the first node to the moment in which everything is as wanted; or a corner."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import gc
 import random
 import time
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import Any
 
 from stackd.raft.ensemble import Pace
 from stackd.simulation.branches import Branches
 from stackd.simulation.cluster import SimulatedCluster
+from stackd.simulation.corners import CORNERS, GRAIN, NODES, SEED
 from stackd.simulation.coverage import Counts, Recorder, required
 from stackd.simulation.faults import Faults
 from stackd.simulation.loop import run
 from stackd.simulation.population import furnish
+from stackd.simulation.stage import Stage
 from stackd.simulation.workload import Workload
 
 CHANGES = 500
@@ -62,9 +66,11 @@ class Shape:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a seed; `error` is "" if all went well. `changes` and `faults` are those that happened."""
+    """What became of a seed; `error` is "" if all went well. `changes` and `faults` are those that happened. A corner has its
+    name and no changes or faults."""
 
     seed: int
+    corner: str = ""
     error: str = ""
     changes: int = 0
     faults: int = 0
@@ -95,9 +101,7 @@ async def history(seed: int, *, changes: int = CHANGES, faults: int = FAULTS) ->
             await workload.remove_everything()
             await cluster.settle()
             cluster.require_nothing_left()
-    for node in cluster.nodes:
-        recorder.add_moves(node.host.states.moves)
-    counts = recorder.counts
+    counts = _counted(recorder, cluster)
     counts.update({("change", kind): count for kind, count in workload.counts.items()})
     counts.update({("fault", kind): count for kind, count in trouble.counts.items()})
     return Outcome(
@@ -109,14 +113,41 @@ async def history(seed: int, *, changes: int = CHANGES, faults: int = FAULTS) ->
     )
 
 
+def _counted(recorder: Recorder, cluster: SimulatedCluster) -> Counts:
+    for node in cluster.nodes:
+        recorder.add_moves(node.host.states.moves)
+    return recorder.counts
+
+
+async def corner(name: str) -> Outcome:
+    """Play the corner of this name. Raises Violation if anything went wrong, or it doesn't come to what it is there for."""
+    recorder = Recorder()
+    cluster = SimulatedCluster(SEED, nodes=NODES)
+    cluster.checker.observers.append(recorder.observe)
+    async with cluster.running():
+        await CORNERS[name](Stage(cluster))
+    return Outcome(SEED, corner=name, entries=cluster.log.last_index, counts=_counted(recorder, cluster))
+
+
 def play(seed: int) -> Outcome:
     """A history in virtual time; never raises for what went wrong in it."""
+    return _play(history(seed), Outcome(seed), Shape.of(seed).grain)
+
+
+def play_corner(name: str) -> Outcome:
+    """A corner in virtual time; never raises for what went wrong in it."""
+    return _play(corner(name), Outcome(SEED, corner=name), GRAIN)
+
+
+def _play(what: Coroutine[Any, Any, Outcome], failed: Outcome, grain: float) -> Outcome:
+    """`failed` is what becomes of it if anything goes wrong."""
     branches.counts.clear()
     began = time.process_time()
     try:
-        outcome = run(history(seed), grain=Shape.of(seed).grain)
+        outcome = run(what, grain=grain)
     except Exception as error:
-        outcome = Outcome(seed, error=_first(error))
+        outcome = failed
+        outcome.error = _first(error)
     outcome.cpu_seconds = time.process_time() - began
     gc.collect()
     outcome.counts.update({("branch", name): count for name, count in branches.counts.items()})

@@ -90,7 +90,9 @@ class MemoryTaskStates:
         if self.full:
             raise OSError(errno.ENOSPC, "no space left on device")
         task_id, state = task.assignment.id, task.status.state
-        before = self._states.get(task_id, state)
+        before = self._states.get(task_id)
+        if before is None:  # the manager has handed it over: what is accepted was assigned
+            before = TaskState.ASSIGNED if state is TaskState.ACCEPTED else state
         if state is not before:
             self.moves[before, state] += 1
         self._states[task_id] = state
@@ -107,7 +109,7 @@ CAPACITY = Resources(nano_cpus=8_000_000_000, memory_bytes=16 * 1024**3)
 
 class FakeHost:
     """The containers of one node, its engine and its disk. `starts` counts how often each task was started, ever: never
-    twice. `description` is what its agent finds when it looks."""
+    twice. `description` is what its agent finds when it looks. With `registry_up` False no image can be pulled here."""
 
     def __init__(self, hostname: str, entropy: random.Random) -> None:
         self.hostname = hostname
@@ -124,6 +126,7 @@ class FakeHost:
         self.states = MemoryTaskStates()
         self.starts: Counter[TaskId] = Counter()
         self.engine_up = True
+        self.registry_up = True
         self._entropy = entropy
         self._pids = 1000
 

@@ -1,4 +1,4 @@
-"""Plays many seeds in several processes."""
+"""Plays the corners and many seeds in several processes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
+from stackd.simulation.corners import CORNERS
 from stackd.simulation.coverage import Counts
-from stackd.simulation.history import Outcome, play, prepare_process, wanted
+from stackd.simulation.history import Outcome, play, play_corner, prepare_process, wanted
 
 CHUNK = 4
 """Seeds handed to a process at once."""
@@ -24,9 +25,10 @@ def _begin() -> None:
 
 
 def outcomes(seeds: Iterable[int], processes: int) -> Iterator[Outcome]:
-    """What became of each seed, in their order."""
+    """What became of each corner, and of each seed in their order."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=_begin) as pool:
+        yield from pool.map(play_corner, CORNERS, chunksize=CHUNK)
         yield from pool.map(play, seeds, chunksize=CHUNK)
 
 

@@ -9,11 +9,13 @@ a few lines can't make gigabytes.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from typing import TypeVar
 
 from stackd.base.errors import StackdError
+from stackd.spec import dotenv
 from stackd.spec import environment as variables
 from stackd.spec.document import EnvFileDocument, Said, ServiceDocument, StackDocument
 from stackd.spec.interpolate import interpolate
@@ -27,6 +29,9 @@ from stackd.spec.read.stack import Include, WrittenStack, read_stack
 from stackd.spec.rebase import rebased_service, rebased_stack
 from stackd.spec.sourcemap import SourceMap
 from stackd.spec.surroundings import FileText, Surroundings
+from stackd.spec.taken import taken_away, without
+
+T = TypeVar("T")
 
 MAX_FILES = 64
 """Stack files that one stack is made of."""
@@ -56,14 +61,16 @@ class Assembled:
 def assemble(texts: Sequence[FileText], parse: Parse, around: Surroundings, problems: Problems) -> Assembled:
     """The stack of `texts`, each put on top of those before it. Raises SpecErrors only where one of `texts` is no YAML."""
     assembler = _Assembler(parse, around, problems)
-    document = assembler.stack(texts, _Place())
+    document = assembler.stack(texts, _Place(around.environment))
     return Assembled(document, assembler.sources, frozenset(assembler.read_paths))
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a file stands: the folder that its paths start from, seen from the first file, and the files on the way to it."""
+    """Where a file stands: what its expressions are looked up in, the folder that its paths start from, seen from the first
+    file, and the files on the way to it."""
 
+    environment: Mapping[str, str]
     folder: str = ""
     way: tuple[str, ...] = ()
 
@@ -87,12 +94,11 @@ class _Assembler:
         self._parse = parse
         self._around = around
         self._files = around.files
-        self._environment = around.environment
         self._problems = problems
         self._contents: dict[str, bytes | None] = {}
         self._trees: dict[str, Node | None] = {}
         self._bases: dict[str, _File] = {}
-        self._env_files: dict[str, dict[str, str]] = {}
+        self._env_files: dict[tuple[tuple[str, ...], str], dict[str, str]] = {}
         self._services: dict[tuple[str, str, str], ServiceDocument | None] = {}
         self._included: set[str] = set()
         self._values_left = MAX_EXTENDED_VALUES
@@ -103,15 +109,15 @@ class _Assembler:
 
     def stack(self, texts: Sequence[FileText], place: _Place) -> StackDocument:
         """The stack of files that are put on top of one another."""
-        documents = []
-        for text in texts:
-            root = self._parse(text.text, text.file, self._problems)
-            documents.append(self._stack_of(root, text.file, place))
-        return with_defaults(reduce(merge_stacks, documents))
+        first, *others = [(self._parse(text.text, text.file, self._problems), text.file) for text in texts]
+        stack = self._stack_of(*first, place)
+        for root, shown in others:
+            stack = merge_stacks(self._left(stack, root), self._stack_of(root, shown, place))
+        return with_defaults(stack)
 
     def _stack_of(self, root: Node, shown: str, place: _Place) -> StackDocument:
         """What one file says together with all it names."""
-        interpolate(root, self._environment, self._problems)
+        interpolate(root, place.environment, self._problems)
         self.sources.add_root(root)
         file = _File(read_stack(root, self._problems), root, shown, place)
         written = file.written
@@ -176,14 +182,32 @@ class _Assembler:
         folder = posixpath.dirname(first)
         if said.value.project_directory:
             folder = posixpath.normpath(posixpath.join(file.place.folder, said.value.project_directory))
-        place = _Place("" if folder == "." else folder, (*file.place.way, first))
-        documents = []
+        folder = "" if folder == "." else folder
+        place = _Place(self._included_environment(said, file, folder), folder, (*file.place.way, first))
+        stack: StackDocument | None = None
         for path in paths:
             shown = self._around.shown(path)
             root = self._tree(path, shown, said)
             if root is not None:
-                documents.append(self._stack_of(root, shown, place))
-        return with_defaults(reduce(merge_stacks, documents)) if documents else None
+                upper = self._stack_of(root, shown, place)
+                stack = upper if stack is None else merge_stacks(self._left(stack, root), upper)
+        return None if stack is None else with_defaults(stack)
+
+    def _included_environment(self, said: Said[Include], file: _File, folder: str) -> Mapping[str, str]:
+        """The including file's environment, and what it lacks from the include's variable files, or from the file `.env` of
+        its own folder."""
+        outer = file.place.environment
+        paths = [posixpath.join(file.place.folder, path) for path in said.value.env_files]
+        contents = {path: self._read(path, said) for path in paths}
+        if not paths and folder != file.place.folder:
+            path = posixpath.join(folder, dotenv.VARIABLES_FILE)
+            contents[path] = self._optional(path)
+        found: dict[str, str] = {}
+        for path, data in contents.items():
+            if data is not None and self._has_room(data, said):
+                text = FileText(data, self._around.shown(path))
+                found |= dotenv.parse(text, ChainMap(dict(outer), found), self._problems)
+        return {**found, **outer}
 
     def _joined(self, own: StackDocument, included: StackDocument, said: Said[Include]) -> StackDocument:
         """Both together. An include adds; what should be changed in it is said by a file given beside."""
@@ -236,7 +260,8 @@ class _Assembler:
         node = _service_node(source.root, said.value.service)
         if node is not None:
             self.sources.add_base(service.path, node)
-        return merge_services(base, service)
+        own = _service_node(file.root, service.name)
+        return merge_services(base if own is None else self._left(base, own), service)
 
     def _base_file(self, said: Said[Base], file: _File) -> _File | None:
         if not said.value.file:
@@ -247,8 +272,9 @@ class _Assembler:
             root = self._tree(path, shown, said)
             if root is None:
                 return None
-            interpolate(root, self._environment, self._problems)
-            self._bases[path] = _File(read_stack(root, self._problems), root, shown, _Place(posixpath.dirname(path)))
+            place = replace(file.place, folder=posixpath.dirname(path))
+            interpolate(root, place.environment, self._problems)
+            self._bases[path] = _File(read_stack(root, self._problems), root, shown, place)
         return self._bases[path]
 
     def _count_ports(self, service: ServiceDocument) -> None:
@@ -266,7 +292,7 @@ class _Assembler:
         for said in written.env_files:
             joined |= self._env_file(said, file)
         joined |= written.document.environment
-        outside = self._environment
+        outside = file.place.environment
         filled = {name: value or outside.get(name, value) for name, value in joined.items()}
         return replace(written.document, environment=filled, env_file=tuple(said.value for said in written.env_files))
 
@@ -274,15 +300,20 @@ class _Assembler:
         """The file's variables; a file that several services use is read once."""
         path = posixpath.join(file.place.folder, said.value.path)
         data = self._optional(path) if not said.value.required else self._read(path, said)
-        self._bytes_left -= len(data or b"")
+        if data is None or not self._has_room(data, said):
+            return {}
+        key = (file.place.way, path)
+        if key not in self._env_files:
+            self._env_files[key] = self._variables(data, said, file.place.environment)
+        return self._env_files[key]
+
+    def _has_room(self, data: bytes, said: Said[object]) -> bool:
+        """Whether another env file may be read."""
+        self._bytes_left -= len(data)
         if self._bytes_left < 0:
             message = f"the env files of this stack add up to more than {MAX_ENV_BYTES} bytes"
             self._error("spec.limit.files", message, said)
-        if data is None or self._bytes_left < 0:
-            return {}
-        if path not in self._env_files:
-            self._env_files[path] = self._variables(data, said)
-        return self._env_files[path]
+        return self._bytes_left >= 0
 
     def _optional(self, path: str) -> bytes | None:
         self.read_paths.add(path)
@@ -291,12 +322,22 @@ class _Assembler:
         except StackdError:
             return None
 
-    def _variables(self, data: bytes, said: Said[EnvFileDocument]) -> dict[str, str]:
+    def _variables(self, data: bytes, said: Said[EnvFileDocument], environment: Mapping[str, str]) -> dict[str, str]:
         try:
-            return variables.parse(data, self._environment)
+            return variables.parse(data, environment)
         except StackdError as error:
             self._error(error.code, f'{said.path}: "{said.value.path}" {error.message}', said, error.hint)
             return {}
+
+    def _left(self, lower: T, upper: Node) -> T:
+        """What is left of a document when that of the tree `upper` is put on it."""
+        for path, key in taken_away(upper):
+            try:
+                lower = without(lower, path)
+            except KeyError:
+                message = f'"{path[-1]}" is nothing that another file could give, so it can\'t be taken away'
+                self._problems.error("spec.yaml.tag", message, key.position(), "remove the tag")
+        return lower
 
     def _error(self, code: str, message: str, said: Said[object], hint: str | None = None) -> None:
         self._problems.error(code, message, said.node.position(), hint)

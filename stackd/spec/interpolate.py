@@ -20,7 +20,7 @@ from stackd.base.errors import Position
 from stackd.spec.nodes import Mapping, Node, Scalar, Sequence, shortened
 from stackd.spec.problems import Problems
 
-SECTIONS = ("name", "services", "networks", "volumes", "configs", "secrets")
+SECTIONS = ("name", "include", "services", "networks", "volumes", "configs", "secrets", "x-stackd")
 """The top-level keys whose values are interpolated."""
 
 MAX_NESTING = 16

@@ -78,7 +78,7 @@ def load_stack(text: bytes, around: Surroundings, overrides: Sequence[FileText] 
     everything that is wrong."""
     loaded = load_document(text, around, overrides)
     resolved = resolve(loaded.document, loaded.around, loaded.sources, loaded.problems)
-    loaded.problems.raise_errors()
+    loaded.problems.raise_errors(with_warnings=True)
     side_files = tuple(sorted(loaded.side_files | resolved.side_files))
     return LoadedStack(resolved.spec, loaded.sources, loaded.problems.warnings(), around.file, side_files)
 
@@ -189,19 +189,25 @@ def _tag(event: Any) -> str:
     return str(event.tag) if event.tag else ""
 
 
-_SYNTAX_HINTS = (
+_COMPARE = "compare the indentation with the lines above"
+_SYNTAX = (
+    ("mapping values are not allowed", 'no ": " can stand here', f"a value that holds one needs quotes; else {_COMPARE}"),
+    ("cannot start any token", "no value begins so", "a value that begins with one of @ ` % needs quotes"),
+    ("found unexpected ':'", "no colon can stand here", "a text that holds one needs quotes inside of brackets"),
+    ("did not find expected key", "this line doesn't go on with what is above", _COMPARE),
     (
-        "mapping values are not allowed",
-        'a value that holds ": " needs quotes; else compare the indentation with the lines above',
+        "did not find expected '-' indicator",
+        "this is no item of the list above",
+        f"each item begins with a dash; else {_COMPARE}",
     ),
-    ("cannot start any token", "a value that begins with one of @ ` % needs quotes"),
-    ("found unexpected ':'", "a text that holds a colon needs quotes inside of brackets"),
-    ("did not find expected key", "compare the indentation with the lines above"),
-    ("did not find expected '-' indicator", "compare the indentation with the lines above"),
-    ("could not find expected ':'", 'a key is followed by ": " and its value'),
-    ("did not find expected ',' or", "a bracket is not closed, or a comma is missing"),
-    ("unknown escape character", "write two backslashes, or use single quotes"),
+    ("could not find expected ':'", "a key has no colon", 'a key is followed by ": " and its value'),
+    ("did not find expected ',' or", "a bracket isn't closed, or a comma is missing", None),
+    ("unknown escape character", "there is no such escape", "write two backslashes, or use single quotes"),
 )
+"""What the scanner says, in words for whoever wrote the file, and what to do about it."""
+
+_NO_BLANK = re.compile(r"( *(?:- )?)([A-Za-z_][\w.-]*:)\S[^#]*")
+"""A line that looks like a key with its value, but for the blank between them."""
 
 
 def _syntax_error(error: MarkedYAMLError, source: SourceText) -> StackdError:
@@ -213,9 +219,20 @@ def _syntax_error(error: MarkedYAMLError, source: SourceText) -> StackdError:
         return StackdError("spec.yaml.tab", "a tab can't indent YAML", position=tab, hint="indent with spaces")
     if context is not None and "unexpected end of stream" in problem:
         return StackdError("spec.yaml.syntax", "the quote that opens here is never closed", position=_marked(source, context))
-    sentence = f"{error.context}: {problem}" if error.context else problem
-    hint = next((hint for part, hint in _SYNTAX_HINTS if part in problem), None)
+    if "mapping values are not allowed" in problem and (blank := _missing_blank(source, mark.line)) is not None:
+        return blank
+    said = next(((sentence, hint) for part, sentence, hint in _SYNTAX if part in problem), None)
+    sentence, hint = said or (f"{error.context}: {problem}" if error.context else problem, None)
     return StackdError("spec.yaml.syntax", f"this is no YAML: {sentence}", position=_marked(source, mark), hint=hint)
+
+
+def _missing_blank(source: SourceText, line: int) -> StackdError | None:
+    """The fault of a line such as `image:nginx`, which the scanner finds only in the line after it."""
+    found = _NO_BLANK.fullmatch(source.lines[line - 1]) if 0 < line < len(source.lines) else None
+    if found is None:
+        return None
+    place = source.position(line - 1, len(found[1]), len(found[2]))
+    return StackdError("spec.yaml.syntax", f'no blank follows "{found[2]}"', position=place, hint="put one before the value")
 
 
 def _tab_position(source: SourceText, line: int) -> Position | None:

@@ -74,6 +74,11 @@ def _records(base: T, upper: T, special: Mapping[str, Callable[[Any, Any], Any]]
     return replace(base, **changes)  # type: ignore[type-var]  # every record is a dataclass
 
 
+def unsaid(kind: type, name: str) -> Any:
+    """What a field of a record has where its key isn't written."""
+    return dict(_fields(kind))[name]
+
+
 @cache
 def _fields(kind: type) -> tuple[tuple[str, Any], ...]:
     """The names of a record's fields, each with the value that it has where its key isn't written."""

@@ -81,7 +81,11 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Mapping(Node):
+    """`marked` are the keys whose values replace those of the files below, instead of being joined with them; a key that
+    has no entry only takes away."""
+
     entries: dict[str, Entry] = field(default_factory=dict)
+    marked: dict[str, Scalar] = field(default_factory=dict)
 
 
 def plain(node: Node) -> Any:

@@ -35,6 +35,11 @@ class PlacedProblems:
     def key_warning(self, code: str, message: str, path: str, hint: str | None = None) -> None:
         self._problems.warning(code, message, self._sources.key(path), hint)
 
+    def place(self, path: str) -> tuple[str, int]:
+        """Where a value stands, to go through several in the order in which a person reads them."""
+        position = self._sources.key(path)
+        return (position.file, position.line) if position else ("", 0)
+
     def line(self, said: Said[object]) -> int:
         """The line of a value, to name it in another message."""
         return said.node.line + 1

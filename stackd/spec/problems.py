@@ -68,31 +68,33 @@ class Problems:
         return any(problem.severity == "error" for problem in form)
 
     def warnings(self) -> tuple[Problem, ...]:
-        return _in_file_order(problem for problem in self._kept.values() if problem.severity == "warning")
+        return in_file_order(problem for problem in self._kept.values() if problem.severity == "warning")
 
-    def raise_errors(self) -> None:
+    def raise_errors(self, *, with_warnings: bool = False) -> None:
         """Raises SpecErrors with the first fifty errors, if there are any."""
-        self._raise(problem for problem in self._kept.values() if problem.severity == "error")
+        errors = (problem for problem in self._kept.values() if problem.severity == "error")
+        self._raise(errors, self.warnings() if with_warnings else ())
 
     def raise_form_errors(self) -> None:
         """Raises SpecErrors if the file's form is wrong, whatever it means."""
         form = (problem for identity, problem in self._kept.items() if identity not in self._of_meaning)
         self._raise(problem for problem in form if problem.severity == "error")
 
-    def _raise(self, found: Iterable[Problem]) -> None:
-        errors = _in_file_order(found)
+    def _raise(self, found: Iterable[Problem], warnings: Iterable[Problem] = ()) -> None:
+        errors = in_file_order(found)
         if not errors:
             return
         unseen = len(errors) - MAX_SHOWN + self._left_out
         if unseen > 0:
             errors = (*errors[:MAX_SHOWN], Problem("spec.more", f"{unseen} more errors are not listed"))
-        raise SpecErrors(errors)
+        raise SpecErrors(errors, warnings)
 
 
-def _in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+def in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """What is said of no place comes last."""
     return tuple(sorted(problems, key=_place))
 
 
 def _place(problem: Problem) -> tuple[str, int, int]:
     position = problem.position
-    return (position.file, position.line, position.column) if position else ("", 0, 0)
+    return (position.file, position.line, position.column) if position else ("\U0010ffff", 0, 0)

@@ -97,5 +97,11 @@ def _children(node: Node, name: str) -> list[tuple[Node, Scalar | None]]:
             return [(entry.value, entry.key)]
         case Sequence() if name.isdecimal() and len(name) <= _INDEX_DIGITS and int(name) < len(node.items):
             return [(node.items[int(name)], None)]
+        case Sequence():  # a list of names, or of NAME=VALUE, is the short form of a mapping
+            return [(item, None) for item in node.items if isinstance(item, Scalar) and _name(item) == name]
         case _:
             return []
+
+
+def _name(item: Scalar) -> str:
+    return item.value.partition("=")[0] if isinstance(item.value, str) else ""

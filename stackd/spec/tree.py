@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, NoReturn, assert_never
+from typing import NamedTuple, NoReturn, TypeVar, assert_never
 
 from stackd.base.errors import Position, StackdError
 from stackd.spec import scalars
@@ -29,9 +29,15 @@ CHARACTERS_PER_VALUE = 32
 MAX_KEY_CHARACTERS = 1024
 """YAML's own limit for keys that aren't marked by `?` (YAML 1.2 section 7.4)."""
 
+N = TypeVar("N", bound=Node)
+
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _UNTAGGED = ("", "!")
 _MERGE = "<<"
+
+_RESET, _OVERRIDE = "!reset", "!override"
+_MARKS = (_RESET, _OVERRIDE)
+"""Tags of Compose that say how a value is put on those of other files (`taken.py`)."""
 
 
 class Kind(enum.Enum):
@@ -85,6 +91,7 @@ def build(events: Iterable[Event], source: SourceText, problems: Problems) -> No
     builder = _Builder(source, problems)
     for event in events:
         builder.take(event)
+    builder.check_marks()
     if builder.root is None:
         hint = "the smallest stack is: services: {web: {image: nginx}}"
         raise StackdError("spec.yaml.empty", "the file holds nothing", position=source.position(0, 0), hint=hint)
@@ -100,6 +107,8 @@ class _Builder:
         self._problems = problems
         self._open: list[_Open] = []
         self._anchors: dict[str, _Anchored | None] = {}
+        self._marks: dict[int, Event] = {}
+        self._marked: set[int] = set()
         self._documents = 0
         self._values = 0
 
@@ -108,7 +117,7 @@ class _Builder:
             case Kind.SCALAR:
                 values = 1 + len(event.text) // CHARACTERS_PER_VALUE
                 self._count(values, event)
-                self._attach(self._scalar(event), event.anchor, values, 0)
+                self._attach(self._noted(self._scalar(event), event), event.anchor, values, 0)
             case Kind.MAPPING | Kind.SEQUENCE:
                 self._count(1, event)
                 self._begin(event)
@@ -128,12 +137,14 @@ class _Builder:
     def _begin(self, event: Event) -> None:
         self._check_depth(1, event)
         is_mapping = event.kind is Kind.MAPPING
-        if event.tag not in (*_UNTAGGED, _TAG_PREFIX + ("map" if is_mapping else "seq")):
+        if event.tag not in (*_UNTAGGED, *_MARKS, _TAG_PREFIX + ("map" if is_mapping else "seq")):
             self._unknown_tag(event)
         if event.anchor:
             self._anchors[event.anchor] = None  # open: an alias to it inside of itself would be endless
         place = (self._source, event.line, event.column, _length(event))
-        self._open.append(_Open(Mapping(*place) if is_mapping else Sequence(*place), event.anchor))
+        node = Mapping(*place) if is_mapping else Sequence(*place)
+        self._noted(node, event)
+        self._open.append(_Open(node, event.anchor))
 
     def _alias(self, event: Event) -> None:
         if event.anchor not in self._anchors:
@@ -166,21 +177,44 @@ class _Builder:
             if isinstance(key, Scalar) and isinstance(key.value, str) and len(key.value) <= MAX_KEY_CHARACTERS:
                 if key.value in entries:
                     self._duplicate(key, entries[key.value].key)
-                else:
+                elif not self._takes_away(done.node, key, value):
                     entries[key.value] = Entry(key, value)
             else:
                 self._not_a_key(key)
         merge = entries.get(_MERGE)
         if merge is not None and merge.key.plain:
             del entries[_MERGE]
-            self._merge(entries, merge.value)
+            self._merge(done.node, merge.value)
 
-    def _merge(self, entries: dict[str, Entry], value: Node) -> None:
-        """Adds what `value` (a mapping or a list of them) has and `entries` has not; earlier ones win."""
+    def _noted(self, node: N, event: Event) -> N:
+        """The node, remembered if it has a mark."""
+        if event.tag in _MARKS:
+            self._marks[id(node)] = event
+        return node
+
+    def _takes_away(self, mapping: Mapping, key: Scalar, value: Node) -> bool:
+        """Whether the value says only that what is below shall go. Within lists nothing has a name to be found by."""
+        mark = self._marks.get(id(value)) if self._marks else None
+        if mark is None or not all(isinstance(each.node, Mapping) for each in self._open):
+            return False
+        self._marked.add(id(value))
+        mapping.marked[str(key.value)] = key
+        return mark.tag == _RESET
+
+    def check_marks(self) -> None:
+        """Reports marks at values that have no key."""
+        for node, event in self._marks.items():
+            if node not in self._marked:
+                hint = "it stands before the value of a key, outside of lists"
+                self._problems.error("spec.yaml.tag", f'"{event.tag}" means nothing here', self._position(event), hint)
+
+    def _merge(self, mapping: Mapping, value: Node) -> None:
+        """Adds what `value` (a mapping or a list of them) has and `mapping` has not; earlier ones win."""
         for merged in value.items if isinstance(value, Sequence) else [value]:
             if isinstance(merged, Mapping):
                 for name, entry in merged.entries.items():
-                    entries.setdefault(name, entry)
+                    if name not in mapping.marked:
+                        mapping.entries.setdefault(name, entry)
             else:
                 message = f"<< merges a mapping or a list of mappings, not {describe(merged)}"
                 self._problems.error("spec.yaml.merge", message, merged.position())
@@ -195,7 +229,7 @@ class _Builder:
 
     def _value(self, event: Event) -> ScalarValue:
         """A plain scalar is resolved, a quoted one is text; a tag of YAML itself may say otherwise."""
-        if not event.tag:
+        if not event.tag or event.tag in _MARKS:
             return scalars.resolve(event.text) if event.plain else event.text
         name = event.tag.removeprefix(_TAG_PREFIX)
         if event.tag == "!" or name == "str":

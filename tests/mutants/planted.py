@@ -100,6 +100,22 @@ def _at_once(_right: Any) -> Any:
     return lambda *_given, **_options: 0
 
 
+def _knows_the_host(right: Any) -> Any:
+    def init(self: Any, *given: Any) -> None:
+        right(self, *given)
+        self._host_known = True
+
+    return init
+
+
+def _no_slots(_right: Any) -> Any:
+    return lambda *_given: set()
+
+
+def _all_it_held(_right: Any) -> Any:
+    return lambda described, held: held
+
+
 def _all_equal(_right: Any) -> Any:
     return lambda info: (0, 0, 0)
 
@@ -120,12 +136,36 @@ BUGS = (
     Bug("what happens to a node is not looked at", "stackd.engine.dirty:Dirty.mark_node", _nothing),
     Bug("a session goes on when it should end", "stackd.manager.agent_session:AgentSession.end", _nothing),
     Bug("nobody waits for what a service depends on", "stackd.engine.step:is_held_back", _never),
-    Bug("nobody waits for a fenced task", "stackd.engine.restart:fence_end", _at_once),
+    Bug("nobody waits for a fenced task", "stackd.engine.orchestrate.fence:_out_of_reach_at", _at_once),
     Bug("late reports take a task back", "stackd.engine.admit.nodes:may_move", _always),
     Bug("a revision has converged when it begins", "stackd.engine.revisions:service_health", _as_if_healthy),
     Bug("reports are lost with an entry that failed", "stackd.manager.inbox:Inbox.put_back", _without_observations),
     Bug("nothing is looked at again later", "stackd.manager.timers:Timers.add", _no_wakeups),
     Bug("agents keep what nobody assigns any more", "stackd.agent.workforce:Workforce._departed", _nothing),
+    Bug(
+        "a restarted agent doesn't look at its host",
+        "stackd.agent.worker:Worker.__init__",
+        _knows_the_host,
+        found_by=("tests/unit/agent",),
+    ),
+    Bug(
+        "the end of a job's last attempt is not looked at",
+        "stackd.engine.orchestrate.runs:_doubtful",
+        _no_slots,
+        found_by=("tests/property/engine/test_job_properties.py",),
+    ),
+    Bug(
+        "a resource that has gone is passed on",
+        "stackd.engine.schedule.nodes:still_offered",
+        _all_it_held,
+        found_by=("tests/unit/engine/test_scheduling.py",),
+    ),
+    Bug(
+        "what is prepared gives way to nothing",
+        "stackd.engine.update:_Turn._make_room",
+        _nothing,
+        found_by=("tests/unit/engine/test_progress.py",),
+    ),
     Bug("a spec of the past counts as the wanted one", "stackd.engine.orchestrate.slots:Wanted.is_clean", _always),
     Bug(
         "tasks are not spread",

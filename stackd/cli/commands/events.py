@@ -13,22 +13,23 @@ from stackd.cli.output import json_line, list_document
 DEFAULT_LIMIT = 100
 
 
-@click.command(epilog=example("stackd events --limit 20", "stackd events --follow --stack shop"))
+@click.command(epilog=example("stackd events --limit 20", "stackd events --follow --stack shop", "stackd events --audit"))
 @click.option("--follow", is_flag=True, help="Go on with events as they happen.")
 @click.option("--stack", default="", metavar="NAME", help="Only events of this stack.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=DEFAULT_LIMIT, show_default=True, help="At most this many past events."
 )
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only events after this number.")
+@click.option("--audit", is_flag=True, help="Only what somebody did, a person or a source, with the name.")
 @output_option("table", "json")
 @host_option
 @pass_invocation
-def events(invocation: Invocation, follow: bool, stack: str, limit: int, after: int) -> None:
+def events(invocation: Invocation, follow: bool, stack: str, limit: int, after: int, audit: bool) -> None:
     """Show what was decided, and why.
 
     With --follow, JSON comes one event per line.
     """
-    request = EventsRequest(after=after, limit=limit, follow=follow, stack=stack)
+    request = EventsRequest(after=after, limit=limit, follow=follow, stack=stack, audit=audit)
     with invocation.daemon() as daemon:
         stream = daemon.events(request)
         if invocation.as_json and not follow:

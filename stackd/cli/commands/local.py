@@ -18,16 +18,30 @@ from stackd.cli.wording import count
 _NO_DAEMON = "api.no_daemon"
 _DOWN = "Everything is down."
 
-_DATA_DIR = click.option(
+DATA_DIR = click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
     help="Where the node keeps its state (default: $STACKD_DATA_DIR, else /var/lib/stackd, or ~/.local/share/stackd).",
 )
-_DOCKER_HOST = click.option(
+DOCKER_HOST = click.option(
     "--docker-host",
     default="",
     metavar="URL",
     help="Docker's address (default: that of the last start, else $DOCKER_HOST, else its usual socket).",
+)
+EXECUTOR = click.option(
+    "--executor",
+    type=click.Choice(("auto", "docker", "process")),
+    default="auto",
+    show_default=True,
+    help="What runs tasks; auto takes Docker where an engine answers, else processes, and stays with it.",
+)
+_LOG_LEVEL = click.option(
+    "--log-level",
+    type=click.Choice(("debug", "info", "warning", "error")),
+    default="warning",
+    show_default=True,
+    help="What the daemon logs to stderr.",
 )
 
 
@@ -37,22 +51,10 @@ _DOCKER_HOST = click.option(
 @click.option("--ref", default="", metavar="REF", help="Branch, tag or commit of the repository (default: its HEAD).")
 @click.option("--path", default="", metavar="PATH", help="Directory inside the repository.")
 @click.option("--interval", type=DURATION, default="30s", show_default=True, help="Time between looks at the repository.")
-@_DATA_DIR
-@click.option(
-    "--executor",
-    type=click.Choice(("auto", "docker", "process")),
-    default="auto",
-    show_default=True,
-    help="What runs tasks; auto takes Docker where an engine answers, else processes, and stays with it.",
-)
-@_DOCKER_HOST
-@click.option(
-    "--log-level",
-    type=click.Choice(("debug", "info", "warning", "error")),
-    default="warning",
-    show_default=True,
-    help="What the daemon logs to stderr.",
-)
+@DATA_DIR
+@EXECUTOR
+@DOCKER_HOST
+@_LOG_LEVEL
 @pass_invocation
 @click.pass_context
 def up(
@@ -98,9 +100,51 @@ def up(
         announcer.close()
 
 
+@click.command(epilog=example("stackd daemon", "stackd daemon --data-dir /srv/stackd --metrics-addr 127.0.0.1:9323"))
+@DATA_DIR
+@EXECUTOR
+@DOCKER_HOST
+@click.option(
+    "--metrics-addr",
+    "metrics_address",
+    default="",
+    metavar="HOST:PORT",
+    help="Where to answer Prometheus (default: nowhere).",
+)
+@_LOG_LEVEL
+@pass_invocation
+@click.pass_context
+def daemon(
+    ctx: click.Context,
+    invocation: Invocation,
+    data_dir: Path | None,
+    executor: str,
+    docker_host: str,
+    metrics_address: str,
+    log_level: str,
+) -> None:
+    """Run a node of a cluster.
+
+    With an empty data directory it waits for `stackd cluster init` or `stackd cluster join`; afterwards it goes on with what it
+    was. It stays in the foreground, as a service manager wants it. A signal ends the daemon and leaves tasks running.
+    """
+    from stackd.cli.announcer import Announcer
+    from stackd.daemon import UpOptions, run_up
+
+    options = UpOptions(
+        data_dir=data_dir or default_data_dir(),
+        executor=executor,
+        docker_host=docker_host,
+        metrics_address=metrics_address,
+        log_level=log_level,
+        waits=True,
+    )
+    ctx.exit(run_up(options, Announcer(invocation.connect, watches=False)))
+
+
 @click.command(epilog=example("stackd down", "stackd down --keep-tasks"))
-@_DATA_DIR
-@_DOCKER_HOST
+@DATA_DIR
+@DOCKER_HOST
 @click.option("--keep-tasks", is_flag=True, help="Only end the daemon; tasks and state stay.")
 @pass_invocation
 @click.pass_context

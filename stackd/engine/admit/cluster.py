@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from itertools import combinations
 
 import msgspec
 
@@ -11,7 +13,7 @@ from stackd.engine.admit.refusal import Refusal
 from stackd.engine.dirty import Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import Applied, PutUser, RemoveUser, UpdateCluster
-from stackd.engine.model import User
+from stackd.engine.model import Cluster, User
 
 HISTORY_MAX = 100
 """The most records per slot: what a person would look through, times a thousand services."""
@@ -23,6 +25,13 @@ LIFE_MIN = Duration(HOUR)
 """Certificates that live for less would be renewed all the time (semantics 20)."""
 
 LIFE_MAX = Duration(3650 * DAY)
+
+POOLS_MAX = 64
+"""Each is looked through for every network."""
+
+SUBNET_BITS_MIN = 8
+SUBNET_BITS_MAX = 29
+"""The largest prefix that leaves room for a gateway and a few tasks."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
@@ -41,6 +50,7 @@ def update_cluster(draft: Draft, dirty: Dirty, given: UpdateCluster) -> Applied:
         changed = msgspec.structs.replace(changed, rebalance_tasks=given.rebalance_tasks)
     if given.sealed_unlock_key is not None:
         changed = msgspec.structs.replace(changed, sealed_unlock_key=given.sealed_unlock_key)
+    changed = _with_pools(changed, given)
     lives_otherwise = _set_certificate_life(draft, given.certificate_life_ns)
     if changed == present and not lives_otherwise:
         return Applied(changed=False)
@@ -48,6 +58,33 @@ def update_cluster(draft: Draft, dirty: Dirty, given: UpdateCluster) -> Applied:
     dirty.mark_all(draft)
     draft.event("cluster.changed", "cluster", "settings changed", principal=given.principal)
     return Applied(changed=True, version=draft.next_version)
+
+
+def _with_pools(cluster: Cluster, given: UpdateCluster) -> Cluster:
+    """The cluster with other pools, or subnets of another size, for the networks to come."""
+    if given.address_pools is None and given.subnet_bits is None:
+        return cluster
+    pools = cluster.address_pools if given.address_pools is None else given.address_pools
+    bits = cluster.subnet_bits if given.subnet_bits is None else given.subnet_bits
+    _check("the mask length of subnets", bits, SUBNET_BITS_MIN, SUBNET_BITS_MAX)
+    _check("the number of address pools", len(pools), 1, POOLS_MAX)
+    networks = [_pool(text, bits) for text in pools]
+    for one, other in combinations(networks, 2):
+        if one.overlaps(other):
+            raise Refusal("cluster.pool", f"the address pools {one} and {other} overlap")
+    return msgspec.structs.replace(cluster, address_pools=tuple(map(str, networks)), subnet_bits=bits)
+
+
+def _pool(text: str, bits: int) -> ipaddress.IPv4Network:
+    try:
+        pool = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise Refusal("cluster.pool", f'"{text}" is no address pool: {error}', "write it as 10.64.0.0/12") from error
+    if pool.prefixlen < SUBNET_BITS_MIN or pool.is_loopback or pool.is_multicast:
+        raise Refusal("cluster.pool", f"{pool} is no range for the addresses of networks", "use a part of 10.0.0.0/8")
+    if pool.prefixlen > bits:
+        raise Refusal("cluster.pool", f"the address pool {pool} has no room for a subnet of /{bits}", "use a larger pool")
+    return pool
 
 
 def _set_certificate_life(draft: Draft, life_ns: Duration | None) -> bool:

@@ -68,14 +68,22 @@ def deploy_revision(draft: Draft, dirty: Dirty, given: DeployRevision) -> Applie
         deployment.put_stack(stack)
     for name in given.prune:
         deployment.prune_stack(name)
-    if not deployment.touched:
-        stacks = (draft.stacks.get(stack.name) for stack in given.stacks)
-        known = next((stack.revision for stack in stacks if stack is not None and stack.revision), RevisionId(""))
-        return Applied(changed=False, revision=known)
+    if not deployment.touched and (present := _present_revision(draft, given)) is not None:
+        return Applied(changed=False, revision=present)
     check_ports(draft, deployment.written)
     record_revision(draft, deployment.revision())
     dirty.mark(deployment.services)
     return Applied(changed=True, version=draft.next_version, revision=deployment.revision_id)
+
+
+def _present_revision(view: View, given: DeployRevision) -> RevisionId | None:
+    """The revision that a manifest which changes nothing is already true by. None for a source that has moved on: which of its
+    revisions the cluster is at is worth a record, also if they mean the same."""
+    if given.source:
+        latest = latest_of(view, given.source)
+        return latest.id if latest is not None and latest.label == given.label else None
+    stacks = (view.stacks.get(stack.name) for stack in given.stacks)
+    return next((stack.revision for stack in stacks if stack is not None and stack.revision), RevisionId(""))
 
 
 def _rolled_back_before(view: View, given: DeployRevision) -> Revision | None:

@@ -41,8 +41,8 @@ def obstacles(view: View, service: Service) -> Iterator[str]:
 def has_begun(view: View, service: Service) -> bool:
     """Whether anything of the service runs, or is to run; of a job, anything of its present iteration."""
     if service.iteration:
-        return any(task.iteration == service.iteration for task in view.tasks_of_service(service.id))
-    return any(is_live(task) for task in view.tasks_of_service(service.id))
+        return any(task.iteration == service.iteration for task in view.each_task_of_service(service.id))
+    return any(is_live(task) for task in view.each_task_of_service(service.id))
 
 
 def _full_name(service: Service, dependency: Dependency) -> str:
@@ -79,7 +79,7 @@ def _wanted(view: View, service: Service) -> int:
 
 def _completed(view: View, service: Service) -> int:
     if service.iteration:
-        return len(runs_of(view, service).completed)
+        return runs_of(view, service, set()).number_completed
     slots = slots_of(view, service).values()
     return sum(view.status_of(slot.latest.id).state is TaskState.COMPLETE for slot in slots)
 

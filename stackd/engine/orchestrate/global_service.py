@@ -10,9 +10,17 @@ from stackd.engine.dirty import Scope
 from stackd.engine.draft import Draft
 from stackd.engine.model import Node, Service
 from stackd.engine.orchestrate.fill import empty_slot, fill_slot
-from stackd.engine.orchestrate.slots import Slot, is_finished, is_paused, node_suits, slots_of, spec_of, why_evicting
+from stackd.engine.orchestrate.slots import (
+    Slot,
+    is_finished,
+    is_paused,
+    node_suits,
+    nodes_in,
+    slots_of,
+    spec_of,
+    why_evicting,
+)
 from stackd.engine.tasks import stop_task
-from stackd.engine.view import View
 from stackd.spec.stack import TaskSpec
 
 
@@ -25,13 +33,6 @@ def reconcile(draft: Draft, service: Service, scope: Scope) -> None:
     for (_, node_id), slot in slots.items():
         if node_id not in draft.nodes:
             empty_slot(draft, slot, "the node is gone")
-
-
-def nodes_in(view: View, scope: Scope) -> list[Node]:
-    """The nodes whose slots are in `scope`, in the order of their ids."""
-    if scope is None:
-        return sorted(view.nodes.values(), key=lambda node: node.id)
-    return [node for _, node_id in sorted(scope) if (node := view.nodes.get(node_id)) is not None]
 
 
 def _reconcile_node(draft: Draft, service: Service, spec: TaskSpec, node: Node, slot: Slot | None) -> None:

@@ -8,56 +8,55 @@ with it the iteration can't complete any more: nothing else takes its place.
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import count, islice
 
 from stackd.base.ids import NodeId
+from stackd.engine.dirty import Scope, SlotKey
 from stackd.engine.draft import Draft
 from stackd.engine.model import Service
 from stackd.engine.orchestrate.fill import empty_slot, fill_slot
-from stackd.engine.orchestrate.replicated import free_numbers
 from stackd.engine.orchestrate.runs import runs_of, wanted_slots
 from stackd.engine.orchestrate.slots import slots_of
 from stackd.engine.tasks import remove_task, stop_task
 from stackd.engine.taskstate import is_terminal
 
 
-def reconcile_replicated(draft: Draft, service: Service) -> None:
+def reconcile_replicated(draft: Draft, service: Service, scope: Scope) -> None:
     """Start as many runs as are missing and may run at once; take back what is too much."""
-    _end_earlier_iterations(draft, service)
-    runs = runs_of(draft, service)
-    known = runs.keys
+    _end_earlier_iterations(draft, service, scope)
+    runs = runs_of(draft, service, scope)
     wanted = service.settings.replicas
-    missing = wanted - len(runs.completed) - len(runs.given_up) - len(runs.active)
+    missing = wanted - len(runs)
     if missing < 0:
         for slot in sorted(runs.active.values(), key=lambda slot: slot.key)[missing:]:
             empty_slot(draft, slot, f"only {wanted} completions are wanted")
-    width = service.settings.max_concurrent or wanted
-    slots = slots_of(draft, service)
-    starting = max(0, min(missing, width - len(runs.active)))
-    for number in draft.budgeted(service.id, list(islice(free_numbers(known), starting))):
-        key = (number, NodeId(""))
-        fill_slot(draft, service, key, slots.get(key))
-    for key, slot in slots.items():
-        if key not in known and key[0] > wanted:
+    starting = max(0, min(missing, (service.settings.max_concurrent or wanted) - runs.number_active))
+    unused = (key for number in count(1) if not runs.have(key := (number, NodeId(""))))
+    _fill(draft, service, list(islice(unused, starting)))
+    for key, slot in slots_of(draft, service, scope).items():
+        if not runs.have(key) and key[0] > wanted:
             empty_slot(draft, slot, f"only {wanted} completions are wanted")
 
 
-def reconcile_global(draft: Draft, service: Service) -> None:
+def reconcile_global(draft: Draft, service: Service, scope: Scope) -> None:
     """Run once on every node that takes tasks; a node that joins later runs the job as well."""
-    _end_earlier_iterations(draft, service)
-    known = runs_of(draft, service).keys
-    slots = slots_of(draft, service)
-    for key in draft.budgeted(service.id, wanted_slots(draft, service)):
-        if key not in known:
-            fill_slot(draft, service, key, slots.get(key))
-    for (_, node_id), slot in slots.items():
+    _end_earlier_iterations(draft, service, scope)
+    runs = runs_of(draft, service, scope)
+    _fill(draft, service, [key for key in wanted_slots(draft, service, scope) if not runs.have(key)])
+    for (_, node_id), slot in slots_of(draft, service, scope).items():
         if node_id not in draft.nodes:
             empty_slot(draft, slot, "the node is gone")
 
 
-def _end_earlier_iterations(draft: Draft, service: Service) -> None:
+def _fill(draft: Draft, service: Service, keys: list[SlotKey]) -> None:
+    slots = slots_of(draft, service, set(keys))
+    for key in draft.budgeted(service.id, keys):
+        fill_slot(draft, service, key, slots.get(key))
+
+
+def _end_earlier_iterations(draft: Draft, service: Service, scope: Scope) -> None:
     """What still runs of them goes with its record; what is over stays as history."""
-    for slot in slots_of(draft, service).values():
+    for slot in slots_of(draft, service, scope).values():
         for task in slot.tasks:
             if task.iteration == service.iteration:
                 continue

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from stackd.base.ids import NodeId, SpecDigest
 from stackd.engine.dirty import EVERYWHERE, Scope, SlotKey, key_of
-from stackd.engine.model import Availability, NodeState, Service, SpecRow, Task
+from stackd.engine.model import Availability, Node, NodeState, Service, SpecRow, Task
 from stackd.engine.orchestrate.fence import fence_end
 from stackd.engine.orchestrate.room import has_room
 from stackd.engine.restart_policy import may_restart
@@ -35,7 +35,9 @@ class Slot:
 
     @property
     def latest(self) -> Task:
-        return self.tasks[-1]
+        """The newest task whose record is kept: one that was only prepared and dropped says nothing about the slot. The newest
+        of all where all of them go."""
+        return next((task for task in reversed(self.tasks) if task.desired is not TaskState.REMOVE), self.tasks[-1])
 
     def is_held(self, task: Task) -> bool:
         """Whether the task is only prepared and starts when the updater says so. One that is moved to is not the updater's."""
@@ -66,6 +68,13 @@ def grouped(tasks: list[Task]) -> dict[SlotKey, Slot]:
             slot = slots[key] = Slot(key)
         slot.tasks.append(task)
     return slots
+
+
+def nodes_in(view: View, scope: Scope) -> list[Node]:
+    """The nodes whose slots are in `scope`, in the order of their ids."""
+    if scope is None:
+        return sorted(view.nodes.values(), key=lambda node: node.id)
+    return [node for _, node_id in sorted(scope) if (node := view.nodes.get(node_id)) is not None]
 
 
 def in_flux(view: View, service: Service, scope: Scope) -> Scope:

@@ -13,7 +13,8 @@ from stackd.spec.stack import EndpointMode, PublishMode, ServiceMode, UpdateConf
 
 def check_ports(services: Iterable[ServiceDocument], problems: PlacedProblems) -> None:
     checker = _Checker(problems)
-    for service in services:
+    publishing = [service for service in services if service.ports]
+    for service in sorted(publishing, key=lambda service: problems.place(service.path)):
         checker.check_duplicates(service)
         checker.check_endpoint_mode(service)
         checker.check_order(service)

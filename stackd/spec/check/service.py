@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from stackd.base.errors import StackdError
 from stackd.base.time import MILLISECOND
-from stackd.spec import mounts, templating
+from stackd.spec import constraints, mounts, templating
 from stackd.spec.check.template import check_template
-from stackd.spec.document import BuildDocument, HealthcheckDocument, Said, ServiceDocument
+from stackd.spec.constraints import Attribute
+from stackd.spec.document import BuildDocument, HealthcheckDocument, PlacementDocument, Said, ServiceDocument
 from stackd.spec.placed import PlacedProblems
 from stackd.spec.resolve.deploy import GLOBAL_MODES, JOB_MODES, limits_of, mode_of, reservations_of, settings_of
 from stackd.spec.resolve.links import SECRETS_FOLDER
-from stackd.spec.stack import UpdateOrder
+from stackd.spec.stack import ServiceMode, UpdateOrder
 
 
 def check_service(service: ServiceDocument, problems: PlacedProblems) -> None:
@@ -18,6 +19,7 @@ def check_service(service: ServiceDocument, problems: PlacedProblems) -> None:
     checker.check_image()
     checker.check_mode()
     checker.check_update()
+    checker.check_room()
     checker.check_resources()
     if service.healthcheck is not None:
         checker.check_healthcheck(service.healthcheck)
@@ -65,6 +67,20 @@ class _Checker:
             message = f"{path}: an update stops all {settings.replicas} tasks at once"
             hint = f"use at most {settings.replicas - 1}, or order: start-first"
             self._problems.warning("spec.update.outage", message, path, hint)
+
+    def check_room(self) -> None:
+        """Warns where the one node that the constraints name is full, for whatever starts first finds no place there."""
+        placement, settings = self._service.deploy.placement, settings_of(self._service)
+        room, path = placement.max_replicas_per_node, f"{self._path}.deploy"
+        if not room or mode_of(self._service) is not ServiceMode.REPLICATED or not _is_pinned(placement):
+            return
+        if settings.replicas > room:
+            message = f"{path}: {settings.replicas} tasks don't fit on the one node that the constraints name; it takes {room}"
+            self._problems.warning("spec.placement.room", message, f"{path}.replicas", "raise max_replicas_per_node")
+        elif settings.replicas == room and settings.update.order is UpdateOrder.START_FIRST:
+            message = f"{path}: a new task doesn't fit beside the old ones on the one node that the constraints name"
+            hint = "use order: stop-first, or raise max_replicas_per_node"
+            self._problems.warning("spec.placement.room", message, f"{path}.update_config.order", hint)
 
     def check_resources(self) -> None:
         limits, reserved = limits_of(self._service), reservations_of(self._service)
@@ -126,6 +142,12 @@ class _Checker:
                 templating.check_setting(said.value.target)
             except StackdError as error:
                 self._problems.error_at(error.code, f"{said.path}: {error.message}", said, error.hint)
+
+
+def _is_pinned(placement: PlacementDocument) -> bool:
+    """Whether the constraints leave no more than one node."""
+    pinning = (f"{Attribute.NODE_ID} == ", f"{Attribute.HOSTNAME} == ")
+    return any(constraints.canonical(text).startswith(pinning) for text in placement.constraints)
 
 
 def _beneath(folder: str, target: str) -> str:

@@ -10,6 +10,7 @@ from stackd.spec.read.value import Value
 _SECRETIVE = re.compile(
     r"(?:^|_)(?:password|passwd|passphrase|pw|secret|token|apikey|api_key|private_key|secret_key|access_key)$", re.IGNORECASE
 )
+_ADDRESS_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:[^\s/@]{4,}@", re.IGNORECASE)
 _LETTERS_AT_LEAST = 4
 """Shorter values are switches and numbers."""
 
@@ -17,9 +18,14 @@ _LETTERS_AT_LEAST = 4
 def read_environment(value: Value) -> dict[str, str | None]:
     """The variables. Whoever can read the stack file, or look at a task, knows what stands there."""
     for name, item in _named(value):
+        if not _is_written_out(item):
+            continue
         if _SECRETIVE.search(name) and _is_plain_secret(item, name):
             message = f"{item.path}: {name} looks like a secret, and everyone can read it here"
             item.warning("spec.environment.secret", message, f"use secrets: and {name}_FILE, or take it from a variable")
+        elif _ADDRESS_WITH_PASSWORD.search(item.text()):
+            message = f"{item.path}: the address in {name} has a password, and everyone can read it here"
+            item.warning("spec.environment.secret", message, "take the password from a variable: ${NAME:?}")
     return value.text_pairs()
 
 
@@ -31,10 +37,12 @@ def _named(value: Value) -> list[tuple[str, Value]]:
     return [(item.text().partition("=")[0], item) for item in items if item.is_text()]
 
 
+def _is_written_out(item: Value) -> bool:
+    """Whether the value is a text that the file itself has, without variables."""
+    return isinstance(item.node, Scalar) and item.is_text() and item.node.written == item.node.value
+
+
 def _is_plain_secret(item: Value, name: str) -> bool:
-    """Whether the file itself has the value: neither a variable, nor a path, nor a template."""
-    node = item.node
-    if not isinstance(node, Scalar) or not isinstance(node.value, str) or node.written != node.value:
-        return False
-    text = node.value.removeprefix(f"{name}=")
+    """Whether the text is long enough, and neither a path nor a template."""
+    text = item.text().removeprefix(f"{name}=")
     return len(text) >= _LETTERS_AT_LEAST and not text.startswith(("/", "{{"))

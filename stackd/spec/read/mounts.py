@@ -152,6 +152,6 @@ def permissions(value: Value) -> int:
         return 0
     mode = value.integer(0, _LARGEST_MODE)
     if isinstance(node, Scalar) and _LOOKS_OCTAL.fullmatch(node.written):
-        message = f"{value.path}: {node.written} is a decimal number, and means {mode:#o}"
+        message = f"{value.path}: {node.written} is a decimal number, and means 0{mode:o}"
         value.warning("spec.mode.decimal", message, f"did you mean 0{node.written}?")
     return mode

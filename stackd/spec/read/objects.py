@@ -15,6 +15,8 @@ from stackd.spec.read.value import EXTENSION, Fields, Keys, Value
 
 Check = Callable[[str], str]
 
+_UNKNOWN = FileObjectDocument(external=True)
+
 
 def read_networks(value: Value) -> dict[str, NetworkDocument]:
     return {name: _network(name, item) for name, item in _named(value).items()}
@@ -33,9 +35,9 @@ def read_secrets(value: Value) -> dict[str, FileObjectDocument]:
 
 
 def _file_objects(section: Value, known: Keys) -> dict[str, FileObjectDocument]:
-    """Configs or secrets. One that is no mapping is reported as such, and nothing more is to be said of it."""
+    """Configs or secrets. One that is no mapping is reported as such; as somebody else's, nothing more is said of it."""
     found = {name: (item, _file_object(name, item, known)) for name, item in _named(section).items()}
-    return {name: document for name, (item, document) in found.items() if item.is_mapping()}
+    return {name: document if item.is_mapping() else _UNKNOWN for name, (item, document) in found.items()}
 
 
 def _named(section: Value) -> dict[str, Value]:

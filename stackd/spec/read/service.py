@@ -200,7 +200,11 @@ def _capabilities(value: Value) -> tuple[str, ...]:
 
 def _scalars(value: Value) -> tuple[str, ...]:
     """A list of texts or numbers."""
-    return tuple(text for item in value.distinct_items() if (text := item.scalar_text()) is not None)
+    items = value.distinct_items()
+    for item in items:
+        if item.is_empty():
+            item.expected("text or a number", "give it a value, or remove the line")
+    return tuple(text for item in items if (text := item.scalar_text()) is not None)
 
 
 def _dependencies(value: Value) -> dict[str, DependencyDocument | None]:

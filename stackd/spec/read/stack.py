@@ -23,10 +23,12 @@ _VERSION = re.compile(r"3(\.([0-9]|1[0-3]))?")
 
 @dataclass(frozen=True, slots=True)
 class Include:
-    """Another stack file (with overrides on top) whose services and objects become part of this one."""
+    """Another stack file (with overrides on top) whose services and objects become part of this one. `env_files` have
+    variables for its expressions."""
 
     paths: tuple[str, ...]
     project_directory: str = ""
+    env_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +97,24 @@ def _read_services(services: dict[str, Value]) -> Iterator[tuple[str, WrittenSer
 def _includes(value: Value) -> tuple[Said[Include], ...]:
     items = value.items() if value.is_list() else [value]
     found = [Said(item.path, _include(item), item.node) for item in items]
-    return tuple(said for said in found if all(said.value.paths))
+    return tuple(said for said in found if said.value.paths)
 
 
 def _include(value: Value) -> Include:
     if not value.is_mapping():
-        return Include((value.filled_text(),))
+        path = value.filled_text()
+        return Include((path,) if path else ())
     fields: Fields = value.fields(keys.INCLUDE)
     if "path" not in fields:
         value.error("spec.include.bad", f"{value.path} names no file", "write path: and the file to include")
     return Include(
-        fields.read("path", Value.text_or_texts, ("",)),
+        fields.read("path", _paths, ()),
         fields.read("project_directory", Value.filled_text, ""),
+        fields.read("env_file", _paths, ()),
     )
+
+
+def _paths(value: Value) -> tuple[str, ...]:
+    """One path or several; those that say nothing were reported."""
+    items = value.distinct_items() if value.is_list() else [value]
+    return tuple(path for item in items if (path := item.filled_text()))

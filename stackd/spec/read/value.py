@@ -27,6 +27,9 @@ _DECIMAL_NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?
 # The official client's casts where a truth value is expected and a variable or quotes made it text.
 _TRUTH = {**dict.fromkeys(("y", "yes", "true", "on"), True), **dict.fromkeys(("n", "no", "false", "off"), False)}
 
+MAX_LISTED = 12
+"""Keys that a hint lists; a service has five times as many."""
+
 EXTENSION = "x-stackd"
 """The one `x-` key that says something to stackd; it stands at the top level, in services and in other objects."""
 
@@ -34,11 +37,13 @@ EXTENSION = "x-stackd"
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The keys of one kind of mapping: those that are read, those of the wider language that aren't, with what to do
-    instead, and those without effect in a stack, with what happens instead. The last may also be read, to be shown."""
+    instead, and those without effect in a stack, with what happens instead. The last may also be read, to be shown.
+    `elsewhere` has the keys of mappings nearby, with where they stand."""
 
     known: frozenset[str]
     later: ReadOnly[str, str] = field(default_factory=dict)
     ignored: ReadOnly[str, str] = field(default_factory=dict)
+    elsewhere: ReadOnly[str, str] = field(default_factory=dict)
 
 
 class Fields:
@@ -277,6 +282,7 @@ class Value:
 
     def _refuse_key(self, name: str, value: Value, keys: Keys) -> None:
         place = f"under {self.path}" if self.path else "at the top level"
+        hint: str | None
         if name == EXTENSION:
             hint = "it stands at the top level, in a service, network, volume, config or secret"
             value.key_error("spec.key.unknown", f'the key "{name}" {place} says nothing', hint)
@@ -284,10 +290,8 @@ class Value:
             hint = keys.later[name] or "remove it, or keep it under a key that begins with x-"
             value.key_error("spec.key.unsupported", f'the key "{name}" {place} is not supported yet', hint)
         else:
-            hint = (
-                did_you_mean(name, [*sorted(keys.known), *sorted(keys.later)])
-                or f"the keys here are: {', '.join(sorted(keys.known))}"
-            )
+            near = keys.elsewhere.get(name) or did_you_mean(name, [*sorted(keys.known), *sorted(keys.later)])
+            hint = near or _listed(keys.known)
             value.key_error("spec.key.unknown", f'unknown key "{shortened(name)}" {place}', hint)
 
     def is_list(self) -> bool:
@@ -326,6 +330,12 @@ class Value:
     def text_or_texts(self) -> tuple[str, ...]:
         """One text, or a list of them."""
         return self.distinct_texts() if self.is_list() else (self.text(),)
+
+
+def _listed(known: Iterable[str]) -> str | None:
+    """A hint with all keys, where there are few enough to find one's own among them."""
+    names = sorted(known)
+    return f"the keys here are: {', '.join(names)}" if 0 < len(names) <= MAX_LISTED else None
 
 
 def did_you_mean(text: str, choices: Iterable[str]) -> str | None:

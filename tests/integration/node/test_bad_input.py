@@ -141,6 +141,10 @@ def test_on_a_full_disk_changes_are_refused_and_the_state_stands(small_disk: Run
     node.kill()
     node.start()
     assert node.cli("status").code == 0, "a daemon that starts on a full disk says what it knows"
+    assert [task.id for task in node.tasks("work_job")] == [task.id for task in before]
+    refused = node.cli("apply", "-f", big)
+    assert refused.code == 1
+    assert "No space left" in refused.err
     ballast.unlink()
     node.converged("work_job", "more_job")
     assert [task.id for task in node.tasks("work_job")] == [task.id for task in before]

@@ -55,7 +55,7 @@ def test_a_full_disk_refuses_keeps_the_state_and_goes_on_when_space_is_freed(sma
         ballast = fill(small_disk)
         acknowledged, refused = [b"before"], []
         for number in range(20):
-            data = b"%d" % number + b"x" * 1000
+            data = b"%d" % number + b"x" * 20_000  # six of them fit into the room that the log has made in advance
             try:
                 await member.propose(data, 1)
                 acknowledged.append(data)
@@ -64,7 +64,7 @@ def test_a_full_disk_refuses_keeps_the_state_and_goes_on_when_space_is_freed(sma
         assert len(refused) > 10
         assert set(refused) == {"can't write the log: No space left on device"}
         with pytest.raises(StorageFailed):
-            await member.take_snapshot(SnapshotView(2, lambda: iter([b"x" * 10_000])))
+            await member.take_snapshot(SnapshotView(2, lambda: iter([b"x" * 100_000])))
         ballast.unlink()
         await member.propose(b"after", 1)
         await member.close()

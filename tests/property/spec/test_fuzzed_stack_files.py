@@ -8,6 +8,7 @@ from fuzz_stack_files import Fault, check, fuzz
 from mutated_stacks import STACK, Case
 
 
+@pytest.mark.timeout(400)  # twenty seconds on an idle machine
 def test_no_mutated_file_raises_anything_but_positioned_errors() -> None:
     accepted, failures = fuzz(seed=1, count=5000, processes=2)
     assert not failures, "\n".join(failures)

@@ -7,12 +7,16 @@ random ones don't come by it are told as scenarios: `tests/unit/raft/test_audit_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
+from stackd.raft import changes, installation, storage
 from stackd.raft.changes import Changes
+from stackd.raft.frame import Record
 from stackd.raft.hardened import Hardened, Name
 from stackd.raft.journal import Journal
-from stackd.raft.message import AnyMessage, Append, AskVote, encode_message
+from stackd.raft.message import AnyMessage, Append, AskVote, decode_message, encode_message
 from stackd.raft.node import Node
 from stackd.raft.reads import Reads
 from stackd.raft.tenure import Tenure
@@ -142,6 +146,42 @@ def members_change_many_at_a_time(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Changes, "_check_settled", lambda self: None)
 
 
+def levels_go_up_before_everyone_can(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Changes, "_common_level", lambda self: self._settings.feature_level)
+
+
+def nobody_looks_at_the_level(patch: pytest.MonkeyPatch) -> None:
+    """A member whose software was taken back goes on with what it can't read."""
+    for module in (changes, installation, storage):
+        patch.setattr(module, "check_level", lambda membership, readable: None)
+
+
+def a_new_key_seals_the_old_segment(patch: pytest.MonkeyPatch) -> None:
+    """As soon as there is one; the file's header names the one before."""
+    write = Log.write
+
+    def write_sealed_anew(self: Log, records: Sequence[Record]) -> int:
+        self._sealer = self._keys.current
+        self._codec._sealer = self._sealer
+        return write(self, records)
+
+    patch.setattr(Log, "write", write_sealed_anew)
+
+
+def epochs_do_not_count(patch: pytest.MonkeyPatch) -> None:
+    """Who hasn't heard of a recovery is listened to as if there had been none."""
+    receive = Node._receive
+
+    def receive_from_anyone(self: Node, peer: str, data: bytes) -> None:
+        message = msgspec.structs.replace(decode_message(data), epoch=self.membership.epoch)
+        receive(self, peer, encode_message(message))
+
+    patch.setattr(Node, "_receive", receive_from_anyone)
+
+
+SHOWN_BY = {epochs_do_not_count: "quorum_is_lost"}
+"""Some bugs matter only after one kind of fault: then histories with many of it are enough."""
+
 BUGS = (
     late_batches_truncate,
     entries_are_committed_unverified,
@@ -156,4 +196,8 @@ BUGS = (
     reads_trust_old_answers,
     leaders_speak_before_they_know,
     members_change_many_at_a_time,
+    levels_go_up_before_everyone_can,
+    nobody_looks_at_the_level,
+    a_new_key_seals_the_old_segment,
+    epochs_do_not_count,
 )

@@ -6,11 +6,12 @@ import enum
 from collections.abc import Callable
 
 from linearizability import Operation, Read, Write
+from msgspec.structs import replace
 from raft_cluster import Cluster
 from raft_host import Host
 from raft_machine import Put, encode
 from stackd.raft.consensus import OutcomeUnknown
-from stackd.raft.node import Ticket
+from stackd.raft.node import Node, Ticket
 
 PATIENCE_SECONDS = (0.15, 1.5)
 """A client waits one of these for an answer; then it doesn't know, and goes on. Whoever waits long at a leader that was cut
@@ -121,7 +122,7 @@ class Client:
         if host.node is None:  # it crashed a moment ago
             answered(Outcome.REFUSED)
         else:
-            self._cluster.ask(host, lambda node: node.propose(encode(command), node.term), told)
+            self._cluster.ask(host, lambda node: node.propose(encode(at_level_of(node, command)), node.term), told)
 
     def _patiently(self, answered: Callable[..., None]) -> Callable[..., None]:
         """Pass on the first answer, or Outcome.UNKNOWN when patience ends; then think, and do the next thing."""
@@ -135,3 +136,8 @@ class Client:
 
         self._cluster.time.after(self._random.choice(PATIENCE_SECONDS), lambda: once(Outcome.UNKNOWN))
         return once
+
+
+def at_level_of(node: Node, command: Put) -> Put:
+    """In the newest form that everyone can read."""
+    return replace(command, level=node.membership.feature_level)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import combinations, permutations
 from typing import TypeVar
 
-from raft_cluster import Cluster, address
+from raft_cluster import NEWEST_LEVEL, Cluster, address
 from raft_host import Host
 from raft_network import Conditions
 from stackd.raft.node import Node, Ticket
@@ -26,7 +26,8 @@ MAX_HOSTS = 8
 class Faults:
     """Faults come from the moment it is made until `heal`."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, favourite: str = "") -> None:
+        """With a `favourite` that kind comes more often than any other."""
         self.counts: Counter[str] = Counter()
         self._cluster = cluster
         self._random = cluster.time.random("faults")
@@ -57,11 +58,16 @@ class Faults:
             (2, self.member_is_added),
             (2, self.member_is_removed),
             (1, self.many_are_removed),
+            (2, self.software_is_upgraded),
+            (1, self.software_is_taken_back),
+            (2, self.key_is_rotated),
+            (1, self.quorum_is_lost),
         ]
         self.kinds = {kind.__name__: kind for _, kind in kinds}
         self._weights = [weight for weight, _ in kinds]
         # Each seed has a few favourites: histories that differ more find more than an even mixture does.
-        self._favourites = self._random.sample(sorted(self.kinds), 6)
+        self._favourites = [favourite, favourite] if favourite else []
+        self._favourites += self._random.sample(sorted(self.kinds), 6)
         self._later()
 
     def heal(self) -> None:
@@ -74,6 +80,10 @@ class Faults:
         for host in cluster.hosts.values():
             host.repair_disk()
             host.down_until = 0.0
+            if host.is_of_the_past:
+                cluster.retire(host)  # it is stopped at last, and emptied
+            elif host.feature_level < NEWEST_LEVEL:
+                cluster.set_software(host, NEWEST_LEVEL)
 
     def _later(self, at_least: float = 0.0) -> None:
         self._cluster.time.after(at_least + self._random.expovariate(1 / MEAN_SECONDS), self._happen)
@@ -253,7 +263,7 @@ class Faults:
 
     def member_is_added(self) -> None:
         """It starts when it is one: see `Cluster`."""
-        if (leader := self._cluster.leader()) and len(self._cluster.hosts) < MAX_HOSTS:
+        if (leader := self._cluster.leader()) and self._present() < MAX_HOSTS:
             name = self._cluster.next_name()
             self._did("member_is_added", name)
             self._ask(leader, lambda node: node.add(name, address(name)))
@@ -273,6 +283,48 @@ class Faults:
                 self.leader_is_cut_off()
             for name in self._some(names, len(names)):
                 self._ask(leader, lambda node, name=name: node.remove(name))
+
+    # -- versions, keys, and the end of a majority
+
+    def software_is_upgraded(self) -> None:
+        """On one machine after the other, as operators do, or on all of them."""
+        hosts = list(self._cluster.hosts.values())
+        for host in self._some(hosts, len(hosts)):
+            self._did("software_is_upgraded", host.name)
+            self._cluster.set_software(host, NEWEST_LEVEL)
+
+    def software_is_taken_back(self) -> None:
+        """Whether the cluster is at the newer level or not: then this member must not take part."""
+        host = self._any_host()
+        self._did("software_is_taken_back", host.name)
+        self._cluster.set_software(host, NEWEST_LEVEL - 1)
+        self._cluster.time.after(self._random.uniform(0.5, 3.0), lambda: self._cluster.set_software(host, NEWEST_LEVEL))
+
+    def key_is_rotated(self) -> None:
+        """While the process runs, or as it is started again."""
+        host = self._any_host()
+        self._did("key_is_rotated", host.name)
+        if self._random.random() < 0.3:
+            self._cluster.crash(host, silently=self._random.random() < 0.5, down_seconds=self._down_seconds())
+        host.rotate_key()
+
+    def quorum_is_lost(self) -> None:
+        """For good. An operator goes on with one machine, and adds others: new ones, or former members that run on as if
+        nothing had happened."""
+        self._did("quorum_is_lost")
+        self._cluster.recover()
+        for seconds in (0.5, 1.0, 1.5):
+            self._cluster.time.after(seconds, self._random.choice([self.member_is_added, self._former_member_is_added]))
+
+    def _former_member_is_added(self) -> None:
+        former = [host.name for host in self._cluster.hosts.values() if host.is_of_the_past and not host.retired]
+        if former and (leader := self._cluster.leader()):
+            name = self._random.choice(former)
+            self._cluster.note(f"-- {name} is added, which hasn't heard of the recovery")
+            self._ask(leader, lambda node: node.add(name, address(name)))
+
+    def _present(self) -> int:
+        return sum(not host.retired for host in self._cluster.hosts.values())
 
     def _ask(self, host: Host, request: Callable[[Node], Ticket]) -> None:
         def told(ticket: Ticket | None) -> None:

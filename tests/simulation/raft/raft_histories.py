@@ -9,7 +9,7 @@ from random import Random
 from linearizability import Read, why_not_linearizable
 from raft_checks import Violation
 from raft_clients import Client
-from raft_cluster import Cluster
+from raft_cluster import NEWEST_LEVEL, Cluster
 from raft_faults import Faults
 from raft_machine import Put, encode
 from stackd.raft.node import Settings, Ticket
@@ -39,11 +39,11 @@ class HistoryFailed(Exception):
     """A history broke a promise. The message has the seed, the end of the trace, and how to see it again."""
 
 
-def run(seed: int) -> Report:
-    """Raises HistoryFailed."""
+def run(seed: int, favourite: str = "") -> Report:
+    """`favourite` is a kind of fault that is to come often. Raises HistoryFailed."""
     cluster = Cluster(seed, *_shape(seed))
     try:
-        return _run(cluster)
+        return _run(cluster, favourite)
     except (Exception, Violation) as error:
         what = error if isinstance(error, Violation) else f"{type(error).__name__}: {error}"
         trace = "\n".join(cluster.trace)
@@ -59,12 +59,13 @@ def _shape(seed: int) -> tuple[int, Settings]:
         snapshot_retry_entries=10,
         kept_entries=random.choice([0, 5, 30]),
         segment_bytes=random.choice([2_000, 20_000, 4_000_000]),
+        feature_level=random.choice([NEWEST_LEVEL - 1, NEWEST_LEVEL]),
     )
 
 
-def _run(cluster: Cluster) -> Report:
+def _run(cluster: Cluster, favourite: str) -> Report:
     clients = [Client(cluster, number) for number in range(CLIENTS)]
-    faults = Faults(cluster)
+    faults = Faults(cluster, favourite)
     cluster.time.run_until(TROUBLE_SECONDS)
     faults.heal()
     _wait_for_peace(cluster)
@@ -73,7 +74,8 @@ def _run(cluster: Cluster) -> Report:
     cluster.time.run_until(cluster.time.now + 3.0)
     _check_all_equal(cluster)
     _check_all_bounded(cluster)
-    history = [operation for client in clients for operation in client.history]
+    lost = cluster.checks.lost_keys
+    history = [operation for client in clients for operation in client.history if operation.key not in lost]
     if why := why_not_linearizable(history):
         raise Violation(why)
     reads = sum(isinstance(operation.action, Read) for operation in history)
@@ -81,7 +83,7 @@ def _run(cluster: Cluster) -> Report:
 
 
 def _wait_for_peace(cluster: Cluster) -> None:
-    """A leader, every member with all that was agreed on during the faults, and a new write."""
+    """A leader, every member with all that was agreed on during the faults, the newest level, and a new write."""
     agreed, until = len(cluster.checks.agreed), cluster.time.now + PEACE_SECONDS
     written: list[int] = []
     while missing := _missing_for_peace(cluster, agreed) or (not written and "a new write"):
@@ -102,6 +104,8 @@ def _missing_for_peace(cluster: Cluster, agreed: int) -> str:
             return f"the process on {name}"
         if host.machine.index < agreed:
             return f"{name}, at entry {host.machine.index} of {agreed},"
+    if leader.node.membership.feature_level < NEWEST_LEVEL:
+        return "the newest feature level"
     return ""
 
 

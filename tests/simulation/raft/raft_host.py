@@ -7,11 +7,12 @@ moves on during a tick by what the disk takes, so what it sends after a slow syn
 from __future__ import annotations
 
 import errno
-import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from raft_clock import VirtualTime
+from raft_keys import PlainKeys
 from raft_machine import Machine
 from raft_network import Network, SimulatedPeers
 from stackd.base.errors import StackdError
@@ -20,6 +21,8 @@ from stackd.raft.membership import Membership
 from stackd.raft.memory_disk import MemoryDisk, Operation, Step
 from stackd.raft.node import Node, Output, Settings
 from stackd.raft.peers import Hello
+from stackd.raft.restore import recover_disk
+from stackd.raft.storage import History, read_history
 from stackd.raft.wal import Log
 
 CLUSTER = "simulated"
@@ -27,31 +30,6 @@ CLUSTER = "simulated"
 
 class Crash(BaseException):
     """The process ends here. Nothing in it may catch this, as nothing can catch a kill."""
-
-
-class PlainSealer:
-    """Hides nothing, but notices what was moved as the real one does: a seed's time goes into other things."""
-
-    key_id = "plain"
-
-    @property
-    def current(self) -> PlainSealer:
-        return self
-
-    def find(self, key_id: str) -> PlainSealer | None:
-        return self if key_id == self.key_id else None
-
-    def seal(self, plaintext: bytes, associated: bytes) -> bytes:
-        return plaintext + self._tag(associated)
-
-    def open(self, sealed: bytes, associated: bytes) -> bytes:
-        if sealed[-28:] != self._tag(associated):
-            raise StackdError("security.seal.broken", "it was sealed for another place")
-        return sealed[:-28]
-
-    @staticmethod
-    def _tag(associated: bytes) -> bytes:
-        return zlib.crc32(associated).to_bytes(28, "little")
 
 
 class HostDisk:
@@ -99,10 +77,18 @@ class Host:
         """Why the last start failed."""
         self.trouble = HostDisk(time.random(f"disk/{name}"))
         self.disk = MemoryDisk()
+        self._snapshotting = False
         self.busy_until = self.down_until = 0.0
         self.retired = False
+        self.is_of_the_past = False
+        """Whether its cluster was given up while it was away."""
         self.clock_rate = 1.0
         self.snapshot_padding_bytes = 0
+        self.keys = PlainKeys()
+        self.feature_level = settings.feature_level
+        """What its software can read; a restart may change it."""
+        self.highest_level = 0
+        """The highest that it ever had."""
         self._settings = settings
         self._initial = initial
         self._time = time
@@ -110,29 +96,29 @@ class Host:
         self._observe = observe
         self._random = time.random(f"host/{name}")
         self._identity = Identity(CLUSTER, name)
-        self._keys = PlainSealer()
         self._peers: SimulatedPeers | None = None
         self._next_tick: float | None = None
-        Log.create(self.disk, self._keys, self._identity)
+        Log.create(self.disk, self.keys, self._identity)
 
     # -- the process
 
     def start(self) -> bool:
         """Start the process; False if it refused to (`refusal`), or crashed at once."""
         self.lives += 1
+        self.highest_level = max(self.highest_level, self.feature_level)
         self.refusal = None
         self.disk.fail = self.trouble.before
-        hello = Hello(node=self.name, cluster=CLUSTER)
+        hello = Hello(node=self.name, cluster=CLUSTER, feature_level=self.feature_level)
         self._peers = self._network.join(hello, self.soon, self.clock)
         node = Node(
             self.disk,
-            self._keys,
+            self.keys,
             self._identity,
             self._peers,
             initial=self._initial,
             clock=self.clock,
             random=self._time.random(f"node/{self.name}/{self.lives}"),
-            settings=self._settings,
+            settings=replace(self._settings, feature_level=self.feature_level),
         )
         try:
             self.machine = Machine(node.open())
@@ -170,6 +156,27 @@ class Host:
     def has_bad_disk(self) -> bool:
         """Whether writes may fail at present."""
         return self.disk.capacity_bytes is not None or self.trouble.error_chance > 0
+
+    def rotate_key(self) -> None:
+        """Seal what is written from now on with another key; keys that nothing needs any more are forgotten."""
+        self.keys.rotate()
+        if not self._snapshotting:  # what is being written has no name yet
+            self.keys.forget_unused(self.disk)
+
+    def history(self) -> History:
+        """What the disk of a machine that is down tells."""
+        return read_history(self.disk, self.keys, self._identity, self._initial)
+
+    def recover(self) -> None:
+        """An operator makes this member, which is down, the only one of the cluster. It may crash meanwhile."""
+        self.trouble.operations_until_crash = self._random.choice([None, 0, 1, 2, 3])
+        self.disk.fail = self.trouble.before
+        try:
+            recover_disk(self.disk, self.keys, self._identity, self._initial)
+        except Crash:
+            self.disk = self.disk.after_power_cut(self._random)
+            recover_disk(self.disk, self.keys, self._identity, self._initial)
+        self.trouble.heal()
 
     def close(self) -> None:
         """Stop the process as a person does."""

@@ -114,9 +114,9 @@ def test_stacks_tell_source_and_convergence(stackd: Stackd) -> None:
 def test_nodes_are_listed_with_a_star_for_the_one_that_answers(stackd: Stackd) -> None:
     stackd.control.node_list = (a_node(), a_node(id="w" * 25, hostname="west", self_=False, manager_status=""))
     assert stackd("node", "ls").out == (
-        "ID               HOSTNAME   STATUS   AVAILABILITY   MANAGER STATUS   TASKS   ENGINE VERSION\n"
-        "n0de5m1q0x8c *   east       ready    active         leader           3       20.10.24\n"
-        "wwwwwwwwwwww     west       ready    active                          3       20.10.24\n"
+        "ID               HOSTNAME   STATUS   AVAILABILITY   MANAGER STATUS   ENGINE VERSION\n"
+        "n0de5m1q0x8c *   east       Ready    Active         Leader           20.10.24\n"
+        "wwwwwwwwwwww     west       Ready    Active                          20.10.24\n"
     )
     assert "docker,process   2      8GiB     linux/x86_64   disk=ssd" in stackd("node", "ls", "-o", "wide").out
 

@@ -4,6 +4,7 @@ machine changes."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from stackd.engine.model import TaskStatus
 from stackd.engine.step import Decision, step
 from stackd.engine.tables import Table
 from stackd.engine.taskstate import TaskState
-from stackd.spec.stack import RestartPolicy
+from stackd.spec.stack import RestartPolicy, ServiceMode
 
 from engine_builders import SOMEBODY, ToyCluster, a_spec, settings
 
@@ -85,6 +86,44 @@ def test_a_report_costs_the_same_however_many_other_tasks_are_still_starting(loo
     few.deploy(("web", a_spec(), settings(12)))
     many.deploy(("web", a_spec(), settings(400)))
     assert report_one(many, lookups, TaskState.RUNNING) <= 1.1 * report_one(few, lookups, TaskState.RUNNING)
+
+
+def a_running_job(runs: int, concurrent: int = 0) -> ToyCluster:
+    cluster = ToyCluster(nodes=10, checked=False)
+    cluster.deploy(("web", a_spec(), settings(runs, mode=ServiceMode.REPLICATED_JOB, max_concurrent=concurrent)))
+    report_all(cluster, TaskState.RUNNING)
+    return cluster
+
+
+@pytest.mark.parametrize("state", [TaskState.COMPLETE, TaskState.FAILED], ids=lambda state: state.word)
+def test_the_end_of_one_run_costs_the_same_in_a_small_and_in_a_large_job(lookups: Lookups, state: TaskState) -> None:
+    few, many = (a_running_job(runs) for runs in (12, 400))
+    assert report_one(many, lookups, state) <= 1.1 * report_one(few, lookups, state)
+
+
+def test_the_next_run_of_a_job_costs_the_same_however_many_have_completed(lookups: Lookups) -> None:
+    cluster = a_running_job(100, concurrent=3)
+    costs = []
+    for _ in range(90):
+        task = next(task for task in cluster.live() if cluster.state(task) is not TaskState.COMPLETE)
+        done = TaskStatus(id=task.id, state=TaskState.COMPLETE, at=cluster.now)
+        report = ReportTasks(node_id=task.node_id, statuses=(done,))
+        costs.append(lookups.of(partial(cluster.submit, report)))
+    assert len(cluster.tasks()) == 93
+    assert max(costs) <= 1.2 * min(costs)
+
+
+@pytest.mark.parametrize("mode", [ServiceMode.GLOBAL, ServiceMode.GLOBAL_JOB])
+@pytest.mark.parametrize("state", [TaskState.RUNNING, TaskState.FAILED], ids=lambda state: state.word)
+def test_a_report_on_one_node_costs_the_same_for_services_of_few_and_of_many_nodes(
+    lookups: Lookups, mode: ServiceMode, state: TaskState
+) -> None:
+    costs = []
+    for nodes in (10, 300):
+        cluster = ToyCluster(nodes=nodes, checked=False)
+        cluster.deploy(("web", a_spec(), settings(mode=mode)))
+        costs.append(report_one(cluster, lookups, state))
+    assert costs[1] <= 1.1 * costs[0]
 
 
 def deploying(services: int, lookups: Lookups) -> int:

@@ -263,14 +263,28 @@ def test_the_next_sync_undoes_an_override() -> None:
     assert (cluster.service().settings.replicas, cluster.service().override) == (2, False)
 
 
+def test_a_source_that_moves_on_without_changing_anything_is_at_its_new_revision_at_once() -> None:
+    cluster = ToyCluster()
+    cluster.deploy(WEB, source="infra", principal=SOURCE, label="c1")
+    cluster.settle()
+    tasks = cluster.tasks()
+    reply = cluster.deploy(WEB, source="infra", principal=SOURCE, label="c2")
+    assert isinstance(reply, Applied)
+    revision = cluster.view.revisions.get(reply.revision)
+    assert revision is not None
+    assert (revision.label, revision.state) == ("c2", RevisionState.CONVERGED)
+    assert cluster.tasks() == tasks
+    assert cluster.deploy(WEB, source="infra", principal=SOURCE, label="c2") == Applied(changed=False, revision=revision.id)
+
+
 def test_a_forced_update_is_not_undone_by_the_next_sync() -> None:
     cluster = ToyCluster()
-    cluster.deploy(WEB, source="infra", principal=SOURCE)
+    cluster.deploy(WEB, source="infra", principal=SOURCE, label="c1")
     cluster.settle()
     cluster.submit(ForceUpdate(name="shop_web", principal=SOMEBODY))
     cluster.settle()
     before = cluster.entries
-    cluster.deploy(WEB, source="infra", principal=SOURCE)
+    cluster.deploy(WEB, source="infra", principal=SOURCE, label="c1")
     assert cluster.entries == before
 
 

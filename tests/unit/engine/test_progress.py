@@ -166,7 +166,7 @@ def test_where_another_node_has_room_nothing_gives_way() -> None:
     assert "rollout.gave_way" not in cluster.kinds()
 
 
-def test_what_is_prepared_gives_way_to_a_slot_in_which_nothing_runs() -> None:
+def an_update_that_stands_in_its_own_way() -> ToyCluster:
     """Slot 2 is new and let go at once; slot 1's next task, which is only prepared, has taken the port that is left."""
 
     def spec(image: str) -> TaskSpec:
@@ -178,9 +178,32 @@ def test_what_is_prepared_gives_way_to_a_slot_in_which_nothing_runs() -> None:
     cluster.run(spec("v2"), settings(2, update=START_FIRST))
     cluster.round()
     cluster.run(spec("v3"), settings(2, update=START_FIRST))
+    return cluster
+
+
+def test_what_is_prepared_gives_way_to_a_slot_in_which_nothing_runs() -> None:
+    cluster = an_update_that_stands_in_its_own_way()
     cluster.rounds(40, after_ns=SECOND)
     assert cluster.health().converged
     assert cluster.images() == ["v3", "v3"]
+
+
+def test_what_is_prepared_gives_way_only_when_a_stop_would_have_made_room_by_now() -> None:
+    cluster = an_update_that_stands_in_its_own_way()
+    (prepared,) = [task for task in cluster.live() if task.slot == 1 and task.desired is TaskState.READY]
+    cluster.rounds(9, after_ns=SECOND)
+    assert prepared.id in [task.id for task in cluster.live()]
+    cluster.rounds(2, after_ns=SECOND)
+    assert prepared.id not in [task.id for task in cluster.live()]
+    assert all(task.node_id for task in cluster.live() if task.slot == 2)
+
+
+def test_nothing_is_prepared_while_a_slot_in_which_nothing_runs_waits_for_a_node() -> None:
+    cluster = an_update_that_stands_in_its_own_way()
+    cluster.rounds(9, after_ns=SECOND)
+    while not all(task.node_id for task in cluster.live() if task.slot == 2):
+        cluster.round(SECOND)
+    assert [task.slot for task in cluster.live() if task.desired is TaskState.READY] == []
 
 
 def test_a_stop_first_image_that_is_bad_costs_nothing_also_after_giving_way() -> None:

@@ -102,6 +102,18 @@ def test_an_update_on_a_node_without_spare_gpus_hands_them_over() -> None:
     assert gpus(cluster) == ["a", "b"]
 
 
+def test_a_gpu_that_has_gone_is_not_handed_over_to_the_next_task() -> None:
+    cluster = ToyCluster()
+    with_gpus(cluster, 1, "a", "b")
+    cluster.run(wanting_gpus(1), settings(1))
+    cluster.settle()
+    assert gpus(cluster) == ["a"]
+    with_gpus(cluster, 1, "b")
+    cluster.run(wanting_gpus(1, "v2"), settings(1))
+    cluster.settle()
+    assert (cluster.images(), gpus(cluster)) == (["v2"], ["b"])
+
+
 # Filters that look at other tasks.
 
 

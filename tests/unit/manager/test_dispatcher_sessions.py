@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from stackd.api.dispatch import (
     LOG_WINDOW,
     Assignments,
@@ -23,7 +24,7 @@ from stackd.base.errors import Unavailable
 from stackd.base.ids import NodeId, TaskId
 from stackd.base.time import Instant
 from stackd.engine.inputs import RegisterNode, Rejected, ReportNode, ReportTasks
-from stackd.engine.model import Node, NodeDescription, NodeState
+from stackd.engine.model import ManagerStatus, Node, NodeDescription, NodeState
 from stackd.engine.taskstate import TaskState
 from stackd.raft.consensus import NotLeader
 from stackd.simulation.loop import run
@@ -305,6 +306,18 @@ def test_nodes_of_before_the_start_have_double_the_time_to_come_back() -> None:
         assert [(one.id, one.state) for one in desk.inputs if isinstance(one, ReportNode)] == [("n1", NodeState.DOWN)]
 
     scenario(main, a_node_status(), a_node_status("n2", NodeState.DOWN))
+
+
+def test_a_node_whose_manager_is_not_reached_either_has_the_simple_time() -> None:
+    async def main(desk: Desk, connect: Callable[[], AgentEnd]) -> None:
+        await asyncio.sleep(5)
+        desk.write(replace(a_node_status(), manager=ManagerStatus(address="10.0.0.1:2377", reachable=False)))
+        await asyncio.sleep(9)
+        assert states(desk) == []
+        await asyncio.sleep(2)
+        assert states(desk) == [NodeState.DOWN]
+
+    scenario(main, a_node_status())
 
 
 def test_a_changed_description_is_registered() -> None:

@@ -178,6 +178,8 @@ def test_settings_of_the_cluster_are_changed_one_by_one() -> None:
         second = await manager.control.update_cluster(ClusterRequest(history=9), ANN)
         assert (first.rebalance_tasks, first.history_limit) == (2, 5)
         assert (second.rebalance_tasks, second.history_limit) == (2, 9)
+        third = await manager.control.update_cluster(ClusterRequest(address_pools=("172.20.0.0/14",), subnet_bits=22), ANN)
+        assert (third.address_pools, third.subnet_bits, third.history_limit) == (("172.20.0.0/14",), 22, 9)
         with pytest.raises(Refused):
             await manager.control.update_cluster(ClusterRequest(history=0), ANN)
 

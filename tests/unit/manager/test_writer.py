@@ -125,6 +125,24 @@ def test_a_client_is_told_that_the_log_is_full_and_reports_are_decided_once_it_i
     play(story)
 
 
+def test_no_command_waits_behind_reports_that_there_is_no_room_for() -> None:
+    """One that is too large to be decided together with them would."""
+
+    async def story(manager: LiveManager) -> None:
+        manager.log.full = True
+        async with asyncio.TaskGroup() as group:
+            report = group.create_task(manager.writer.submit(look(1)))
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(5):
+                with pytest.raises(StorageFailed):
+                    await manager.writer.submit(content(400_000, 1))
+            assert not report.done()
+            manager.log.full = False
+            assert await report == Applied(changed=True)
+
+    play(story)
+
+
 def test_a_due_deadline_is_decided_on_at_its_time() -> None:
     async def story(manager: LiveManager) -> None:
         await manager.apply(a_stack("shop", a_service(restart=RestartCondition.ANY, restart_seconds=40.0)))

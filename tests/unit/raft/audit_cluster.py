@@ -14,9 +14,10 @@ MAX_IN_FLIGHT = 1000
 
 @dataclass
 class Outcome:
-    """What the proposer was told: "", "committed", or "failed"."""
+    """What the proposer was told: "", "committed", or "failed", and then why."""
 
     state: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,22 @@ class Cluster:
 
     def add_member(self, leader: str, name: str) -> None:
         """Ask the leader to take `name` in."""
+        raise AssertionError("to be overridden")
+
+    def remove_member(self, leader: str, name: str) -> Outcome:
+        """Ask the leader to take `name` out."""
+        raise AssertionError("to be overridden")
+
+    def request_to_add(self, sender: str, receiver: str, name: str) -> Flight:
+        """What a member that doesn't lead may say to have `name` taken in."""
+        raise AssertionError("to be overridden")
+
+    def use_newest_version(self, leader: str) -> None:
+        """Ask the leader to let all use what the newest software can."""
+        raise AssertionError("to be overridden")
+
+    def restart(self, name: str) -> None:
+        """The member's process ends and begins again, told what it was told at first."""
         raise AssertionError("to be overridden")
 
     def transfer(self, leader: str, to: str) -> None:

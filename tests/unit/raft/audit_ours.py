@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from audit_cluster import Cluster, Flight, Outcome
 from stackd.raft.consensus import Entry
@@ -66,10 +67,11 @@ class HandPeers:
 class Member:
     """One node with its disk and what it has put out."""
 
-    def __init__(self, name: str, cluster: OurCluster, initial: Membership, disk: MemoryDisk) -> None:
+    def __init__(self, name: str, cluster: OurCluster, initial: Membership, disk: MemoryDisk, feature_level: int) -> None:
         self.disk = disk
         self.peers = HandPeers(name, cluster)
         self.values: list[bytes] = []
+        self.hello = Hello(node=name, cluster="audit", feature_level=feature_level)
         self.node = Node(
             disk,
             SEALER,
@@ -78,7 +80,7 @@ class Member:
             initial=initial,
             clock=lambda: cluster.now,
             random=NoElections(1),
-            settings=Settings(kept_entries=0),
+            settings=Settings(kept_entries=0, feature_level=feature_level),
         )
         content = self.node.open()
         self.values += content.split(b"\n") if content else []
@@ -93,23 +95,27 @@ class Member:
 
 
 class OurCluster(Cluster):
-    """Members of ours."""
+    """Members of ours. `newer` have a software that knows one feature level more than that of the others."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, names: str = "ABC", **conf: Any) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, names: str = "ABC", *, newer: str = "", **conf: Any) -> None:
         super().__init__()
+        self.newer = newer
         self.initial = Membership(epoch=0, voters=tuple((name, f"{name}:1") for name in names))
         self._asked: list[tuple[Ticket, Outcome, Callable[[], None] | None]] = []
         for name in names:
             disk = MemoryDisk()
             Log.create(disk, SEALER, Identity("audit", name))
-            self.members[name] = Member(name, self, self.initial, disk)
+            self.members[name] = self._member(name, disk)
         for name in names:
             self.rejoin(name)
 
-    def restart(self, name: str, disk: MemoryDisk) -> None:
-        """What goes on with what `disk` holds."""
+    def _member(self, name: str, disk: MemoryDisk) -> Member:
+        return Member(name, self, self.initial, disk, 1 + (name in self.newer))
+
+    def restart(self, name: str, disk: MemoryDisk | None = None) -> None:
+        """What goes on with what `disk` holds; by default with what a kill leaves."""
         self.isolate(name)
-        self.members[name] = Member(name, self, self.initial, disk)
+        self.members[name] = self._member(name, disk or self.members[name].disk.after_kill())
         self.rejoin(name)
 
     def node(self, name: str) -> Node:
@@ -124,6 +130,7 @@ class OurCluster(Cluster):
                 self._asked.append((ticket, outcome, then))
                 continue
             outcome.state = "committed" if ticket.error is None else "failed"
+            outcome.why = ticket.error.code if ticket.error is not None else ""
             if then:
                 self._guarded(then)
 
@@ -145,7 +152,7 @@ class OurCluster(Cluster):
             self.tick(receiver)
 
     def tell_connection(self, name: str, peer: str, *, is_up: bool) -> None:
-        event = Connected(peer, Hello(node=peer, cluster="audit")) if is_up else Disconnected(peer)
+        event = Connected(peer, self.members[peer].hello) if is_up else Disconnected(peer)
         self.members[name].peers.events.append(event)
         self.tick(name)
 
@@ -161,6 +168,18 @@ class OurCluster(Cluster):
 
     def add_member(self, leader: str, name: str) -> None:
         self.node(leader).add(name, f"{name}:1")
+
+    def remove_member(self, leader: str, name: str) -> Outcome:
+        outcome = Outcome()
+        self._asked.append((self.node(leader).remove(name), outcome, None))
+        return outcome
+
+    def request_to_add(self, sender: str, receiver: str, name: str) -> Flight:
+        """There is no such message: it is what the stock library's would be."""
+        return Flight(sender, receiver, "request", msgspec.msgpack.encode({"type": "apply_command", "command": name}))
+
+    def use_newest_version(self, leader: str) -> None:
+        """It does so by itself, as soon as everyone can."""
 
     def transfer(self, leader: str, to: str) -> None:
         self.node(leader).transfer_leadership(to)

@@ -7,8 +7,10 @@ one, where it must show, and on our own (`audit_ours.py`), where it must not.
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pysyncobj.syncobj
 import pytest
@@ -75,24 +77,52 @@ class Values(SyncObj):
         self.values.append(value)
 
 
+class EarlyValues(Values):
+    """The same, made in the order in which one makes things without a second thought: first its state, then the library's."""
+
+    def __init__(self, me: Node, others: list[Node], conf: SyncObjConf, cluster: StockCluster) -> None:
+        self.values = []
+        super().__init__(me, others, conf, cluster)
+
+
 class StockCluster(Cluster):
-    """Members of the stock library."""
+    """Members of the stock library. With a `directory` they have journals of their own in it; `newer` have a software that
+    knows one version more than that of the others."""
 
     is_stock = True
+    member_class: ClassVar[type[Values]] = Values
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, names: str = "ABC", **conf: Any) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        names: str = "ABC",
+        *,
+        newer: str = "",
+        directory: Path | None = None,
+        **conf: Any,
+    ) -> None:
         super().__init__()
+        self.names, self.newer, self.directory = names, newer, directory
         monkeypatch.setattr(pysyncobj.syncobj, "monotonicTime", lambda: self.now)
         monkeypatch.setattr(SyncObj, "_SyncObj__generateRaftTimeout", lambda member: NEVER)
         self.conf = conf
-        self.members = {name: self._member(name, names) for name in names}
+        self.members = {name: self._member(name) for name in names}
         for name in names:
             self.rejoin(name)
 
-    def _member(self, name: str, names: str) -> Values:
+    def _member(self, name: str) -> Values:
         settings = {"leaderFallbackTimeout": 30.0, "logCompactionMinEntries": 10**6, "logCompactionMinTime": 10**6, **self.conf}
+        if self.directory is not None:
+            settings["journalFile"] = str(self.directory / name)
         conf = SyncObjConf(autoTick=False, dynamicMembershipChange=True, **settings)
-        return Values(Name(name), [Name(peer) for peer in names if peer != name], conf, self)
+        member = self.member_class(Name(name), [Name(peer) for peer in self.names if peer != name], conf, self)
+        member._SyncObj__selfCodeVersion = int(name in self.newer)
+        return member
+
+    def restart(self, name: str) -> None:
+        self.isolate(name)
+        self.members[name] = self._member(name)
+        self.rejoin(name)
 
     def tick(self, name: str) -> None:
         self._guarded(lambda: self.members[name]._onTick(0))
@@ -158,6 +188,23 @@ class StockCluster(Cluster):
 
     def add_member(self, leader: str, name: str) -> None:
         self.members[leader].addNodeToCluster(Name(name))
+
+    def remove_member(self, leader: str, name: str) -> Outcome:
+        outcome = Outcome()
+
+        def done(result: object, error: int) -> None:
+            outcome.state = "committed" if error == FAIL_REASON.SUCCESS else "failed"
+            outcome.why = str(error)
+
+        self.members[leader].removeNodeFromCluster(Name(name), callback=done)
+        return outcome
+
+    def request_to_add(self, sender: str, receiver: str, name: str) -> Flight:
+        command = b"\x02" + pickle.dumps(["add", name, Name(name)])
+        return Flight(sender, receiver, "request", {"type": "apply_command", "command": command})
+
+    def use_newest_version(self, leader: str) -> None:
+        self.members[leader].setCodeVersion(1)
 
     def transfer(self, leader: str, to: str) -> None:
         self.members[leader].transferLeadership(Name(to))

@@ -28,6 +28,14 @@ async def next_role(member: Consensus) -> Leadership:
     raise AssertionError("leadership() ended without a role")
 
 
+async def next_term(member: Consensus) -> int:
+    """The term that the member leads, as soon as it does."""
+    async for role in member.leadership():
+        if role.is_leader:
+            return role.term
+    raise AssertionError("leadership() ended without a term")
+
+
 async def take_entries(entries: AsyncIterator[Entry], count: int) -> list[Entry]:
     """The next `count` entries."""
     async with asyncio.timeout(WAIT_SECONDS):
@@ -189,19 +197,6 @@ class ConsensusContract:
 
         self.run(story)
 
-    def test_a_member_does_not_start_on_a_full_disk_but_does_when_there_is_room(self) -> None:
-        async def story(storage: object) -> None:
-            async with self.running(storage) as (member, _, term):
-                await member.propose(b"a", term)
-            self.set_full(storage, True)
-            with pytest.raises(StorageFailed):
-                await self.new_member(storage).start()
-            self.set_full(storage, False)
-            async with self.running(storage) as (member, _, _):
-                assert content(await take_entries(member.committed(), 3)) == [b"a"]
-
-        self.run(story)
-
     def test_a_cancelled_proposal_does_not_disturb_the_others(self) -> None:
         async def story(storage: object) -> None:
             async with self.running(storage) as (member, _, term):
@@ -216,11 +211,9 @@ class ConsensusContract:
 
     def test_closing_ends_the_streams_and_refuses_proposals(self) -> None:
         async def story(storage: object) -> None:
-            member = self.new_member(storage)
-            await member.start()
-            roles, entries = member.leadership(), member.committed()
-            term = (await anext(roles)).term
-            await member.close()
+            async with self.running(storage) as (member, _, term):
+                roles, entries = member.leadership(), member.committed()
+                await anext(roles)
             assert [role async for role in roles] == []
             assert len([entry async for entry in entries]) == 1
             with pytest.raises(Unavailable):
@@ -240,5 +233,28 @@ class ConsensusContract:
             async with self.running(storage) as (member, _, _):
                 replayed = await take_entries(member.committed(), await member.read_barrier())
                 assert content(replayed)[: len(acknowledged)] == acknowledged
+
+        self.run(story)
+
+
+class AloneContract(ConsensusContract):
+    """What a member promises besides, if it has no others."""
+
+    def test_a_member_that_starts_on_a_full_disk_has_all_it_knew_refuses_and_leads_as_soon_as_there_is_room(self) -> None:
+        async def story(storage: object) -> None:
+            async with self.running(storage) as (member, _, term):
+                await member.propose(b"a", term)
+            self.set_full(storage, True)
+            async with self.running(storage) as (member, _, _):
+                assert content(await take_entries(member.committed(), 2)) == [b"a"]
+                assert not (await next_role(member)).is_leader
+                for refused in (member.propose(b"lost", term + 1), member.read_barrier()):
+                    with pytest.raises(StorageFailed):
+                        await refused
+                self.set_full(storage, False)
+                term = await next_term(member)
+                assert await member.propose(b"b", term) == 4
+            async with self.running(storage) as (member, _, _):
+                assert content(await take_entries(member.committed(), 4)) == [b"a", b"b"]
 
         self.run(story)

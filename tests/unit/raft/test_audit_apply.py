@@ -6,6 +6,7 @@ import pytest
 from audit_cluster import TICK_SECONDS
 from audit_members import NewCluster, both
 from audit_ours import OurCluster
+from audit_stock import EarlyValues, StockCluster
 
 
 @both
@@ -54,6 +55,46 @@ def test_only_stock_never_answers_a_proposer_whose_leader_stepped_down(
     cluster.pass_time(250)
     assert not cluster.leads("A")
     assert (outcome.state == "") == cluster.is_stock
+
+
+@both
+def test_only_stock_applies_twice_what_follows_a_version_that_it_does_not_know(
+    new_cluster: NewCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours goes to a higher feature level when every member knows it: `test_node_members.py`."""
+    cluster = new_cluster(monkeypatch, newer="A")
+    cluster.elect("A")
+    cluster.pass_time()
+    cluster.use_newest_version("A")
+    cluster.propose("A", b"once")
+    cluster.pass_time()
+    assert cluster.applied("A") == [b"once"]
+    assert (cluster.applied("B").count(b"once") > 1) == cluster.is_stock
+
+
+class EarlyCluster(StockCluster):
+    """Its members have the state before they are initialised."""
+
+    member_class = EarlyValues
+
+
+@pytest.mark.parametrize("new_cluster", [EarlyCluster, OurCluster], ids=["stock", "ours"])
+def test_only_a_stock_snapshot_lacks_what_was_set_before_the_library_was_initialised(
+    new_cluster: NewCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its snapshot is whatever attributes came later. Ours is what its consumer writes."""
+    cluster = new_cluster(monkeypatch)
+    cluster.elect("A")
+    cluster.pass_time()
+    cluster.isolate("C")
+    for value in (b"a", b"b", b"c"):
+        cluster.propose("A", value)
+    cluster.pass_time()
+    cluster.compact("A")
+    cluster.rejoin("C")
+    cluster.pass_time()
+    assert cluster.last_index("C") == cluster.last_index("A")
+    assert (b"a" not in cluster.applied("C")) == cluster.is_stock
 
 
 def test_a_snapshot_of_the_next_leader_does_not_answer_for_an_entry_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

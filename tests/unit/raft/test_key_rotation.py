@@ -35,6 +35,18 @@ def test_a_rotated_key_seals_the_next_segment_and_the_log_reads_as_one(tmp_path:
     assert len(again.log.key_ids()) == 3
 
 
+def test_what_a_crash_left_of_a_new_segment_is_in_nobodys_way(tmp_path: Path) -> None:
+    """A recovery goes on with the log without the start that would have removed it."""
+    keys = NodeKeys.create(tmp_path / "key")
+    disk = open_directory(tmp_path / "raft", keys.log, US).disk
+    log = Log.resume(disk, keys.log, US, read_log(disk, keys.log, US))
+    disk.create("log-0000000000000002.tmp").close()
+    keys.rotate_log_key()
+    log.append([an_entry(1)])
+    log.close()
+    assert disk.names() == ["identity.json", "log-0000000000000001", "log-0000000000000002"]
+
+
 def test_an_old_key_is_forgotten_once_a_snapshot_has_taken_its_files_away(tmp_path: Path) -> None:
     keys = NodeKeys.create(tmp_path / "key")
     path = tmp_path / "raft"

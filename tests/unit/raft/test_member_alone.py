@@ -6,7 +6,7 @@ import asyncio
 import errno
 
 import pytest
-from consensus_contract import ConsensusContract, content, take_entries
+from consensus_contract import AloneContract, content, take_entries
 from stackd.base.errors import StackdError, Unavailable
 from stackd.raft.consensus import Leadership, OutcomeUnknown, SnapshotView, StorageFailed
 from stackd.raft.member import ClusterMember
@@ -16,7 +16,7 @@ from stackd.raft.wal import LogUnusable
 from raft_builders import a_disk_with_a_log, a_member, last_segment, open_log
 
 
-class TestMemberAlone(ConsensusContract):
+class TestMemberAlone(AloneContract):
     def storage(self) -> MemoryDisk:
         return a_disk_with_a_log()
 

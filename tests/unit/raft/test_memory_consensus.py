@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from consensus_contract import ConsensusContract, content, take_entries
+from consensus_contract import AloneContract, content, take_entries
 from stackd.raft.consensus import Leadership, NotLeader, OutcomeUnknown, SnapshotView
 from stackd.raft.model import MemoryConsensus, MemoryLog
 
 
-class TestMemoryConsensus(ConsensusContract):
+class TestMemoryConsensus(AloneContract):
     def storage(self) -> MemoryLog:
         return MemoryLog()
 

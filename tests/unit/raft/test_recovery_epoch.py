@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from stackd.raft.frame import Identity
 from stackd.raft.membership import Membership
+from stackd.raft.memory_disk import Crash, MemoryDisk
 from stackd.raft.restore import recover_disk
+from stackd.raft.storage import open_storage
 
 from raft_builders import SEALER
 from raft_nodes import Host, Nodes, membership_of
@@ -71,3 +73,23 @@ def test_an_emptied_member_joins_the_new_epoch() -> None:
     nodes.run_until(lambda: "d" in alone.node.membership.voter_ids)
     nodes.run(0.3)
     assert new.data == [b"1"]
+
+
+def test_whatever_a_crash_left_of_an_installation_can_be_recovered() -> None:
+    """The log may say already that a received snapshot is there, which hasn't come to its place."""
+    nodes = Nodes("abc", kept_entries=0)
+    away = nodes.followers()[0]
+    nodes.isolate(away.name)
+    nodes.write(b"1", b"2")
+    index = nodes.compact(nodes.lead())
+    before = len(away.disk.journal)
+    nodes.isolate()
+    nodes.run_until(lambda: away.node.snapshot_index == index)
+    found = set()
+    for end in range(before, len(away.disk.journal) + 1):
+        disk = MemoryDisk.after_crash(away.disk.journal[:end], Crash())
+        recover_disk(disk, SEALER, Identity("cluster1", away.name), membership_of("abc"))
+        opened = open_storage(disk, SEALER, Identity("cluster1", away.name), membership_of("abc"))
+        assert opened.journal.membership.voter_ids == {away.name}
+        found.add(opened.content)
+    assert found == {None, b"state"}

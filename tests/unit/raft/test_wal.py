@@ -151,7 +151,7 @@ def test_a_torn_write_is_cut_wherever_it_tore() -> None:
     disk = a_disk_with_batches([an_entry(1, b"kept")])
     acknowledged = len(disk.journal)
     open_log(disk).append([an_entry(2, b"torn"), an_entry(3, b"torn")])
-    (at,) = [n for n, one in enumerate(disk.journal) if one.step is Step.WRITE and n >= acknowledged]
+    at = next(n for n, one in enumerate(disk.journal) if one.step is Step.WRITE and n >= acknowledged)
     data = disk.journal[at].data
     for torn in range(len(data)):
         for tail in (b"", b"\0" * 300, b"\xff\xf5SRD" * 60):
@@ -163,6 +163,81 @@ def test_a_torn_write_is_cut_wherever_it_tore() -> None:
             assert recovered in ([b"kept"], [b"kept", b"torn"])
             log.append([an_entry(log.state.last.index + 1, b"next")])
             assert [entry.data for entry in read(crashed).entries] == [*recovered, b"next"]
+
+
+def test_a_torn_write_into_room_made_in_advance_is_cut_wherever_it_tore() -> None:
+    disk = a_disk_with_batches([an_entry(1, b"kept")], [an_entry(2, b"torn"), an_entry(3, b"torn")])
+    at = max(n for n, one in enumerate(disk.journal) if one.step is Step.WRITE)
+    last = disk.journal[at]
+    for torn in range(len(last.data)):
+        crashed = MemoryDisk.after_crash(disk.journal[: at + 1], Crash(torn=torn))
+        assert len(crashed.read(last_segment(disk))) == len(disk.read(last_segment(disk))) > last.offset + len(last.data)
+        log = open_log(crashed)
+        recovered = [entry.data for entry in read(crashed).entries]
+        assert recovered in ([b"kept"], [b"kept", b"torn"])
+        log.append([an_entry(log.state.last.index + 1, b"next")])
+        assert [entry.data for entry in read(crashed).entries] == [*recovered, b"next"]
+
+
+def test_damage_before_a_later_synced_write_is_refused_though_room_made_in_advance_follows() -> None:
+    disk = a_disk_with_batches([an_entry(1)], [an_entry(2)], [an_entry(3)])
+    name = last_segment(disk)
+    data = disk.read(name)
+    assert data.endswith(bytes(1000))
+    second = data.rindex(b"\xf5SRD", 0, data.rindex(b"\xf5SRD"))
+    disk.overwrite(name, data[:second] + bytes(50) + data[second + 50 :])
+    assert refusal(disk).code == "raft.log.damaged"
+
+
+def test_only_the_last_segment_has_room_made_in_advance() -> None:
+    disk = a_disk_with_batches(*([an_entry(index, b"x" * 100)] for index in range(1, 21)), segment_bytes=2500)
+    first, second = sorted(disk.names())
+    assert not disk.read(first).endswith(bytes(16))
+    assert disk.read(second).endswith(bytes(16))
+    assert [entry.index for entry in read(disk).entries] == list(range(1, 21))
+
+
+def test_a_segment_ends_with_its_last_record_on_the_medium_before_the_next_one_has_its_name() -> None:
+    disk = a_disk_with_batches(*([an_entry(index, b"x" * 100)] for index in range(1, 21)), segment_bytes=2500)
+    renamed = max(n for n, one in enumerate(disk.journal) if one.step is Step.RENAME)
+    for crashed_at in range(renamed - 5, renamed + 2):
+        crashed = MemoryDisk.after_crash(disk.journal[:crashed_at], Crash(keep_unsynced=False))
+        assert read(crashed).entries
+
+
+def test_small_writes_make_room_once_for_many() -> None:
+    disk = a_disk_with_batches(*([an_entry(index)] for index in range(1, 101)))
+    made = [one for one in disk.journal if one.step is Step.WRITE and not any(one.data)]
+    assert len(made) == 1
+
+
+def test_a_full_disk_takes_what_there_is_room_for_and_no_more() -> None:
+    disk = a_disk_with_a_log()
+    log = open_log(disk, segment_bytes=16_000)
+    log.append([an_entry(1)])
+    disk.capacity_bytes = disk.used_bytes()
+    fitting = 8_000 // (300 + 37 + 28)  # half a segment, records of 300 bytes
+    for index in range(2, fitting + 2):
+        log.append([an_entry(index, b"x" * 300)])
+    with pytest.raises(StorageFailed):
+        log.append([an_entry(fitting + 2, b"x" * 300)])
+    crashed = MemoryDisk.after_crash(disk.journal, Crash(keep_unsynced=False))
+    assert [entry.index for entry in read(crashed).entries] == list(range(1, fitting + 2))
+
+
+def test_a_log_for_which_no_room_can_be_made_in_advance_goes_on() -> None:
+    disk = a_disk_with_a_log()
+    log = open_log(disk)
+
+    def fail(operation: Operation) -> None:
+        if operation.step is Step.WRITE and not any(operation.data):
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    disk.fail = fail
+    for index in range(1, 5):
+        log.append([an_entry(index)])
+    assert [entry.index for entry in read(disk).entries] == [1, 2, 3, 4]
+    assert not disk.read(last_segment(disk)).endswith(bytes(16))
 
 
 def test_a_last_write_of_which_only_the_end_reached_the_disk_is_cut() -> None:

@@ -12,7 +12,7 @@ from stackd.spec.assemble import MAX_DEPTH, MAX_FILES
 from stackd.spec.files import DictFiles
 from stackd.spec.load import LoadedStack, load_document, load_stack
 from stackd.spec.render import render
-from stackd.spec.stack import MountType, RestartCondition, ServiceSpec
+from stackd.spec.stack import MountType, RestartCondition, ServiceSettings, ServiceSpec
 from stackd.spec.surroundings import FileText, Surroundings
 
 from official_client import DIRECTORY, ENVIRONMENT, differences, read_yaml
@@ -217,6 +217,90 @@ def test_a_large_base_that_many_services_extend_is_refused() -> None:
     assert "spec.limit.values" in {problem.code for problem in found}
 
 
+# What a later file takes away
+
+TAGGED = """
+    services:
+      web:
+        image: a
+        user: u
+        ports: ["80:80"]
+        environment: {A: "1", B: "2"}
+        env_file: more.env
+        healthcheck: {test: [CMD, x], retries: 3}
+        deploy: {replicas: 3, labels: {tier: front}}
+        networks: {front: {aliases: [w]}, back: }
+        x-stackd: {fence: true, update: {progress_deadline: 1m}}
+        x-note: {a: 1}
+      db: {image: b}
+    networks: {front: , back: }
+    """
+
+
+def test_a_marked_value_is_all_that_is_left() -> None:
+    upper = """
+        services:
+          web:
+            ports: !override ["81:81"]
+            environment: {B: !reset null, C: "3"}
+            deploy: !override {replicas: 2}
+            networks: !override [back]
+            healthcheck: {retries: !reset }
+            x-stackd: {fence: !reset null, update: {progress_deadline: !reset null}}
+            user: !reset null
+          db: !reset null
+        """
+    spec = load(TAGGED, upper, files={"more.env": "M=1"}).spec
+    (web,) = spec.services
+    assert [port.published for port in web.task.ports] == [81]
+    assert web.task.container.env == ("A=1", "C=3", "M=1")
+    assert (web.settings.replicas, web.settings.labels) == (2, ())
+    assert [network.network for network in web.task.networks] == ["shop_back"]
+    assert web.task.container.healthcheck is not None
+    assert (web.task.container.healthcheck.test, web.task.container.healthcheck.retries) == (("CMD", "x"), 0)
+    assert (web.task.fence, web.task.container.user) == (False, "")
+    assert web.settings.update == ServiceSettings().update
+
+
+def test_marks_hold_for_what_a_service_extends_and_for_what_is_included() -> None:
+    files = {"a.yaml": "services: {db: {image: x, user: u}}", "b.yaml": "services: {db: {user: !reset null}}"}
+    text = """
+        include: [{path: [a.yaml, b.yaml]}]
+        services:
+          base: {image: x, labels: {a: "1"}, command: run}
+          web: {extends: base, labels: !override {b: "2"}, command: !reset null, x-note: !reset null}
+        """
+    assert service("db", text, files=files).task.container.user == ""
+    web = service("web", text, files=files).task.container
+    assert (web.labels, web.command) == ((("b", "2"),), None)
+
+
+def test_a_mark_holds_for_what_an_anchor_brings() -> None:
+    text = "x-base: &base {image: x, user: u}\nservices: {web: {<<: *base, user: !reset null}}"
+    assert service("web", text).task.container.user == ""
+
+
+def test_marks_mean_nothing_where_nothing_lies_below() -> None:
+    assert service("web", "services: {web: {image: a, ports: !override ['80:80'], user: !reset null}}").task.ports
+
+
+@pytest.mark.parametrize(
+    "upper",
+    [
+        "services: {web: {ports: [!reset '80:80']}}",
+        "services: {web: {volumes: [{type: volume, target: !override /a}]}}",
+        "services: {web: {extends: !reset null}}",
+        "services: {web: {env_file: !reset null}}",
+        "services: {web: {usr: !reset null}}",
+        "include: !reset null",
+        "!override {services: {}}",
+        "services: {web: {!reset user: a}}",
+    ],
+)
+def test_marks_that_cannot_be_followed_are_refused(upper: str) -> None:
+    assert "spec.yaml.tag" in {problem.code for problem in problems_of(TAGGED, upper, files={"more.env": "M=1"})}
+
+
 # include
 
 
@@ -247,6 +331,36 @@ def test_paths_of_an_included_file_may_start_elsewhere() -> None:
     files = {"sub/a.yaml": "services: {db: {image: x, volumes: ['./d:/d']}}"}
     db = service("db", "include: [{path: sub/a.yaml, project_directory: .}]\nservices: {web: {image: a}}", files=files)
     assert db.task.container.mounts[0].source == "/srv/shop/d"
+
+
+def test_an_included_file_has_variables_of_its_own_that_give_way_to_those_of_the_project() -> None:
+    files = {
+        "db/stack.yaml": "services: {db: {image: 'x:${TAG}-${COLOUR}-${SIZE:-s}', environment: [SHADE]}}",
+        "db/.env": "TAG=9\nCOLOUR=blue\nSHADE=dark\n",
+        "more.env": "COLOUR=red\nSIZE=${COLOUR}l\n",
+    }
+    tag = {"TAG": "1.4"}
+    db = service("db", "include: [db/stack.yaml]\nservices: {web: {image: a}}", files=files, environment=tag)
+    assert (db.task.container.image, db.task.container.env) == ("x:1.4-blue-s", ("SHADE=dark",))
+    other = "include: [{path: db/stack.yaml, env_file: [more.env]}]\nservices: {web: {image: '${COLOUR:-a}'}}"
+    loaded = load(other, files=files, environment=tag)
+    assert loaded.spec.services[0].task.container.image == "x:1.4-red-redl"
+    assert loaded.spec.services[1].task.container.image == "a"
+    assert set(loaded.side_files) == {".env", "db/stack.yaml", "more.env"}
+
+
+def test_a_variable_file_of_an_include_has_to_be_there() -> None:
+    files = {"a.yaml": "services: {db: {image: x}}"}
+    problem = problem_of("include: [{path: a.yaml, env_file: gone.env}]\nservices: {web: {image: a}}", files=files)
+    assert (problem.code, problem.message) == ("spec.file.missing", 'include.0: there is no file "gone.env"')
+
+
+def test_what_is_included_may_be_chosen_by_a_variable() -> None:
+    files = {"1.4.yaml": "services: {db: {image: x}}"}
+    assert (
+        service("db", "include: ['${TAG}.yaml']\nservices: {web: {image: a}}", files=files, environment={"TAG": "1.4"}).name
+        == "db"
+    )
 
 
 def test_a_file_that_is_included_twice_is_there_once() -> None:

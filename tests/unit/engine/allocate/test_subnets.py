@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from stackd.engine.inputs import Applied, CreateNetwork, Rejected, RemoveObject, Reply
-from stackd.engine.model import Cluster
+from stackd.engine.inputs import Applied, CreateNetwork, Rejected, RemoveObject, Reply, UpdateCluster
 from stackd.spec.stack import ExternalKind, NetworkSpec, Pool
 
 from engine_builders import SOMEBODY, ToyCluster
@@ -23,13 +22,9 @@ def subnet_of(cluster: ToyCluster, name: str) -> str:
     return status_of(cluster.view, name).pools[0].subnet
 
 
-def a_small_cluster(pool: str, bits: int) -> ToyCluster:
-    """A cluster that gives out subnets of /bits out of `pool`."""
-    cluster = ToyCluster()
-    settings = cluster.view.cluster
-    assert settings is not None
-    cluster.put(Cluster(id=settings.id, created_at=settings.created_at, address_pools=(pool,), subnet_bits=bits))
-    return cluster
+def use_pools(cluster: ToyCluster, *pools: str, bits: int | None = None) -> Reply:
+    """Let networks get their subnets (of /bits) out of `pools`."""
+    return cluster.submit(UpdateCluster(principal=SOMEBODY, address_pools=pools or None, subnet_bits=bits))
 
 
 def test_networks_get_the_first_free_subnets_of_four_thousand_addresses() -> None:
@@ -73,12 +68,68 @@ def test_an_overlapping_subnet_waits_with_the_reason_until_the_other_one_is_gone
 
 
 def test_when_all_subnets_are_given_out_the_next_network_waits_for_one() -> None:
-    cluster = a_small_cluster("10.0.0.0/24", 25)
+    cluster = ToyCluster()
+    use_pools(cluster, "10.0.0.0/24", bits=25)
     for name in ("one", "two", "three"):
         create(cluster, a_network(name))
     assert status_of(cluster.view, "three").reason == "allocate.subnet.exhausted"
     remove(cluster, "one")
     assert subnet_of(cluster, "three") == "10.0.0.0/25"
+
+
+def test_networks_to_come_get_subnets_of_another_size_out_of_other_pools_and_present_ones_keep_theirs() -> None:
+    cluster = ToyCluster()
+    create(cluster, a_network("before"))
+    assert isinstance(use_pools(cluster, "172.20.0.0/16", "192.168.0.0/16", bits=16), Applied)
+    for name in ("one", "two"):
+        create(cluster, a_network(name))
+    names = ("before", "one", "two")
+    assert [subnet_of(cluster, name) for name in names] == ["10.0.0.0/20", "172.20.0.0/16", "192.168.0.0/16"]
+
+
+def test_another_pool_gives_a_network_that_waits_its_subnet_at_once() -> None:
+    cluster = ToyCluster()
+    use_pools(cluster, "10.0.0.0/20")
+    for name in ("one", "two"):
+        create(cluster, a_network(name))
+    assert status_of(cluster.view, "two").reason == "allocate.subnet.exhausted"
+    use_pools(cluster, "10.0.0.0/20", "10.1.0.0/16")
+    assert subnet_of(cluster, "two") == "10.1.0.0/20"
+
+
+def test_the_same_pools_again_change_nothing() -> None:
+    cluster = ToyCluster()
+    use_pools(cluster, "10.64.0.0/12", bits=22)
+    assert use_pools(cluster, "10.64.0.0/12") == Applied(changed=False)
+    assert use_pools(cluster, bits=22) == Applied(changed=False)
+
+
+@pytest.mark.parametrize(
+    ("pools", "bits", "code"),
+    [
+        (("somewhere",), None, "cluster.pool"),
+        (("10.0.0.1/8",), None, "cluster.pool"),  # an address, not a range
+        (("fd00::/8",), None, "cluster.pool"),  # IPv6 subnets are of the cluster's own prefix
+        (("10.0.0.0/24",), 20, "cluster.pool"),
+        (("0.0.0.0/0",), None, "cluster.pool"),
+        (("224.0.0.0/8",), None, "cluster.pool"),
+        (("10.0.0.0/8", "10.64.0.0/12"), None, "cluster.pool"),
+        (("10.0.0.0/8",), 7, "cluster.setting"),
+        (("10.0.0.0/8",), 30, "cluster.setting"),
+        (tuple(f"10.{number}.0.0/16" for number in range(65)), None, "cluster.setting"),
+    ],
+)
+def test_pools_that_make_no_sense_are_refused(pools: tuple[str, ...], bits: int | None, code: str) -> None:
+    reply = use_pools(ToyCluster(), *pools, bits=bits)
+    assert isinstance(reply, Rejected)
+    assert reply.code == code
+
+
+def test_the_size_of_subnets_and_the_pools_have_to_fit_also_when_one_of_them_changes() -> None:
+    cluster = ToyCluster()
+    use_pools(cluster, "10.0.0.0/16")
+    assert isinstance(use_pools(cluster, bits=12), Rejected)
+    assert isinstance(use_pools(cluster, bits=16), Applied)
 
 
 def test_overlays_get_a_vxlan_id_of_their_own() -> None:

@@ -1,0 +1,126 @@
+"""What chaos happens on: hosts with a daemon each, small disks, clocks that can be set, and one real engine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster import Cluster, ClusterNode, cluster_of
+from dockerd import PrivateDockerd, private_dockerd
+from images import busybox_archive
+
+MANAGERS = 3
+NODES = 5
+ENGINE_NODE = NODES - 1
+"""The node whose tasks are containers of a real engine; the others run them as processes."""
+IMAGE = "chaos:1"
+DISK = "size=64m"
+WRONG_CLOCK = Path(__file__).parent / "wrong_clock"
+
+
+@dataclass
+class Ground:
+    """The cluster, and `records`, the directory in which every task leaves a line when it starts. `down` are the nodes whose
+    daemon is to stay away for a while."""
+
+    cluster: Cluster
+    engine: PrivateDockerd | None
+    records: Path
+    down: set[str] = field(default_factory=set)
+    ended: int = 0
+    """How often a daemon has ended by itself."""
+
+    @property
+    def nodes(self) -> Sequence[ClusterNode]:
+        return self.cluster.nodes
+
+    @property
+    def managers(self) -> Sequence[ClusterNode]:
+        return self.nodes[:MANAGERS]
+
+    def set_clock(self, node: ClusterNode, seconds: float) -> None:
+        """Let the node's clock be off by so much."""
+        _clock(node).write_bytes(struct.pack("<q", int(seconds * 1e9)))
+
+    @contextlib.contextmanager
+    def full_disk(self, node: ClusterNode) -> Iterator[None]:
+        """Nothing more fits on the node's disk inside the block."""
+        ballast = node.home / "ballast"
+        try:
+            with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+                while file.write(bytes(65536)):
+                    pass
+            yield
+        finally:
+            ballast.unlink(missing_ok=True)
+
+    def kill(self, node: ClusterNode) -> None:
+        """Kill the node's daemon; it stays away until `bring_back`."""
+        self.down.add(node.name)
+        if node.is_running:
+            node.kill()
+
+    def bring_back(self, node: ClusterNode) -> None:
+        if not node.is_running:
+            node.start_soon()
+        self.down.discard(node.name)
+
+    def heal(self) -> None:
+        """All cables in, all clocks right, all daemons and the engine up."""
+        self.cluster.network.heal()
+        for node in self.nodes:
+            self.set_clock(node, 0)
+        if self.engine is not None:
+            self.engine.revive()
+        for node in self.nodes:
+            self.bring_back(node)
+
+    def revive(self) -> None:
+        """Start those daemons again that have ended by themselves, as their supervisor does."""
+        for node in self.nodes:
+            if node.name not in self.down and not node.is_running:
+                self.ended += 1
+                node.start_soon()
+
+
+@contextlib.contextmanager
+def prepared(directory: Path, *, with_engine: bool) -> Iterator[Ground]:
+    """A cluster of NODES with MANAGERS that is ready; all of it is gone after the block."""
+    records = directory / "records"
+    records.mkdir()
+    with contextlib.ExitStack() as stack:
+        for number in range(NODES):
+            stack.enter_context(_small_disk(directory / f"node{number + 1}"))
+        engine = stack.enter_context(private_dockerd(hostname=f"node{NODES}")) if with_engine else None
+        if engine is not None:
+            engine.import_image(IMAGE, busybox_archive())
+        engines = [*[None] * ENGINE_NODE, engine]
+        cluster = stack.enter_context(cluster_of(NODES, engines=engines, home=directory, started=False))
+        ground = Ground(cluster, engine, records)
+        for node in cluster.nodes:
+            ground.set_clock(node, 0)
+            path = os.pathsep.join(filter(None, (str(WRONG_CLOCK), os.environ.get("PYTHONPATH"))))
+            node.environment = {"PYTHONPATH": path, "WRONG_CLOCK": str(_clock(node))}
+        cluster.start()
+        cluster.form(MANAGERS)
+        yield ground
+
+
+def _clock(node: ClusterNode) -> Path:
+    """Beside the node's disk, which may be full."""
+    return node.home.parent / f"{node.name}.clock"
+
+
+@contextlib.contextmanager
+def _small_disk(path: Path) -> Iterator[Path]:
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)

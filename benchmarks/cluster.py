@@ -1,0 +1,269 @@
+"""Five nodes, three of them managers: `make bench NAME=cluster`. Swarm and stackd on the same engines, one after the other.
+
+Forty tasks of one static image on five engines in network namespaces, eight on each; restart delay 0, monitor 1 ns unless said,
+the engine's own network. Each row is measured on both sides in the same way and printed with the ratio; `--ours-only` leaves
+Swarm out. Needs root and dockerd; twelve minutes for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from benchmarks.agents import cpu_seconds, resident_megabytes
+from benchmarks.cluster_ground import HOSTS, MANAGERS, TASKS, Engines, Running, engines_on_hosts, wait, watch
+from benchmarks.figures import figure
+from benchmarks.our_cluster import our_cluster
+from benchmarks.peer_swarm_cluster import Swarm
+
+WORKER = HOSTS - 1
+IDLE_SECONDS = 30.0
+MANY = 300
+LISTS = 20
+WRITE_POLL_SECONDS = 0.05
+
+Figures = dict[str, float]
+
+
+class Side(Protocol):
+    """Swarm or we. Nodes are named by the number of their host; `asked` is the manager that is asked."""
+
+    name: str
+
+    def form(self) -> None: ...
+    def ready(self, asked: int = 0) -> int: ...
+    def is_down(self, number: int, asked: int = 0) -> bool: ...
+    def leader(self) -> int: ...
+    def deploy(
+        self,
+        release: str,
+        *,
+        parallelism: int = 1,
+        order: str = "stop-first",
+        asked: int = 0,
+        monitor: float = 1e-9,
+        failure_action: str = "pause",
+    ) -> None: ...
+    def rollout(self, asked: int = 0) -> str: ...
+    def remove(self) -> None: ...
+    def set_availability(self, number: int, availability: str) -> None: ...
+    def write(self, asked: int) -> bool: ...
+    def kill_manager(self, number: int) -> None: ...
+    def restart_manager(self, number: int) -> None: ...
+    def pids(self, number: int) -> list[int]: ...
+    def create_many(self, number: int) -> float: ...
+    def list_services(self) -> int: ...
+
+
+class Rows:
+    """The table, row by row, for one side."""
+
+    def __init__(self, side: Side, engines: Engines) -> None:
+        self._side = side
+        self._engines = engines
+        self._releases = iter(range(1, 1000))
+        self._release = ""
+        self.figures: Figures = {}
+
+    def run(self) -> Figures:
+        self._form()
+        self._create()
+        self._idle()
+        for order in ("stop-first", "start-first"):
+            for parallelism in (1, 4, 10):
+                self._roll(parallelism, order)
+        self._fail("pause")
+        self._fail("rollback")
+        self._drain()
+        self._cut_off()
+        self._lose_leader()
+        self._lose_quorum()
+        self._remove()
+        self._many()
+        return self.figures
+
+    def _note(self, name: str, value: float, unit: str = "s") -> None:
+        self.figures[name] = value
+        figure(f"{self._side.name}_{name}", value, unit)
+
+    def _form(self) -> None:
+        began = time.monotonic()
+        self._side.form()
+        self._note("form_ready", wait(lambda: self._side.ready() == HOSTS, began))
+
+    def _deploy(self, **settings: Any) -> float:
+        """Deploy the next release; returns when that began."""
+        self._release = str(next(self._releases))
+        began = time.monotonic()
+        self._side.deploy(self._release, **settings)
+        return began
+
+    def _is_rolled_out(self, running: Running) -> bool:
+        return running.by_release == {self._release: TASKS}
+
+    def _create(self) -> None:
+        began = self._deploy()
+        self._note("create_40", watch(self._engines, self._is_rolled_out, began).seconds)
+
+    def _roll(self, parallelism: int, order: str) -> None:
+        began = self._deploy(parallelism=parallelism, order=order)
+        seen = watch(self._engines, self._is_rolled_out, began)
+        name = f"roll_{order}_{parallelism}"
+        self._note(name, seen.seconds)
+        if order == "stop-first":
+            self._note(f"{name}_lowest", seen.lowest, "tasks")
+        else:
+            self._note(f"{name}_highest", seen.highest, "tasks")
+        wait(lambda: self._side.rollout() == "completed")
+
+    def _fail(self, action: str) -> None:
+        """An update that can't work, at parallelism 4."""
+        began = time.monotonic()
+        self._side.deploy("bad", parallelism=4, monitor=2.0, failure_action=action)
+        if action == "pause":
+            self._note("failed_update_paused", wait(lambda: self._side.rollout() == "paused", began))
+            self._note("failed_update_broken", TASKS - self._engines.running().total, "tasks")
+            began = self._deploy(parallelism=10)
+            watch(self._engines, self._is_rolled_out, began)
+            wait(lambda: self._side.rollout() == "completed")
+        else:
+            self._note("failed_update_rolled_back", wait(lambda: "rolled" in _word(self._side.rollout()), began))
+            seen = watch(self._engines, self._is_rolled_out, began)
+            self._note("failed_update_all_old_running", seen.seconds)
+            self._note("failed_update_lowest", seen.lowest, "tasks")
+
+    def _drain(self) -> None:
+        had = self._engines.running().by_host[WORKER]
+        began = time.monotonic()
+        self._side.set_availability(WORKER, "drain")
+        self._note("drain_gone", watch(self._engines, lambda seen: seen.by_host[WORKER] == 0, began).seconds)
+        self._note("drain_replaced", watch(self._engines, self._is_rolled_out, began).seconds, "s")
+        figure(f"{self._side.name}_drained", had, "tasks")
+        self._side.set_availability(WORKER, "active")
+        self._spread()
+
+    def _spread(self) -> None:
+        """Tasks on every node again."""
+        began = self._deploy(parallelism=10)
+        watch(self._engines, self._is_rolled_out, began)
+        wait(lambda: self._side.rollout() == "completed")
+
+    def _cut_off(self) -> None:
+        host = self._engines.hosts[WORKER]
+        began = time.monotonic()
+        self._engines.network.pull(host)
+        self._note("cut_down", wait(lambda: self._side.is_down(WORKER), began))
+        elsewhere = watch(self._engines, lambda seen: seen.total - seen.by_host[WORKER] == TASKS, began)
+        self._note("cut_40_elsewhere", elsewhere.seconds)
+        began = time.monotonic()
+        self._engines.network.plug(host)
+        self._note("healed_ready", wait(lambda: self._side.ready() == HOSTS, began))
+        self._note("healed_duplicates_gone", watch(self._engines, self._is_rolled_out, began).seconds)
+        self._spread()
+
+    def _lose_leader(self) -> None:
+        """Kill -9 of the leader in the middle of an update."""
+        leader = self._side.leader()
+        asked = next(number for number in range(MANAGERS) if number != leader)
+        self._deploy(parallelism=1, order="stop-first")
+        watch(self._engines, lambda seen: seen.by_release[self._release] >= TASKS // 4)
+        began = time.monotonic()
+        self._side.kill_manager(leader)
+        self._note("leader_killed_next_write", wait(lambda: self._side.write(asked), began, WRITE_POLL_SECONDS))
+        self._note("leader_killed_node_down", wait(lambda: self._side.is_down(leader, asked), began))
+
+        def elsewhere(seen: Running) -> bool:
+            return seen.total - seen.by_host[leader] == TASKS
+
+        self._note("leader_killed_40_elsewhere", watch(self._engines, elsewhere, began).seconds)
+        self._note("leader_killed_update_completed", wait(lambda: self._side.rollout(asked) == "completed", began))
+        began = time.monotonic()
+        self._side.restart_manager(leader)
+        self._note("leader_restarted_all_ready", wait(lambda: self._side.ready(asked) == HOSTS, began))
+        watch(self._engines, self._is_rolled_out)
+        self._spread()
+
+    def _lose_quorum(self) -> None:
+        """Two of three managers are gone: the third refuses, and all tasks run on."""
+        leader = self._side.leader()
+        dead = [number for number in range(MANAGERS) if number != leader]
+        for number in dead:
+            self._side.kill_manager(number)
+        began = time.monotonic()
+        accepted = self._side.write(leader)
+        self._note("no_quorum_refused_after", time.monotonic() - began)
+        if accepted:
+            raise AssertionError("a write without a quorum was accepted")
+        self._note("no_quorum_running", self._engines.running().total, "tasks")
+        began = time.monotonic()
+        with ThreadPoolExecutor(len(dead)) as pool:
+            list(pool.map(self._side.restart_manager, dead))
+        self._note("quorum_back_next_write", wait(lambda: self._side.write(leader), began, WRITE_POLL_SECONDS))
+        wait(lambda: self._side.ready(leader) == HOSTS)
+        watch(self._engines, self._is_rolled_out)
+
+    def _idle(self) -> None:
+        places = {"leader": 0, "follower": 1, "worker": WORKER}
+        pids = {place: self._side.pids(number) for place, number in places.items()}
+        before = {place: sum(map(cpu_seconds, of)) for place, of in pids.items()}
+        time.sleep(IDLE_SECONDS)
+        for place, of in pids.items():
+            self._note(f"idle_cpu_{place}", (sum(map(cpu_seconds, of)) - before[place]) * 60 / IDLE_SECONDS, "CPU s a minute")
+            self._note(f"idle_rss_{place}", sum(map(resident_megabytes, of)), "MiB")
+
+    def _remove(self) -> None:
+        began = time.monotonic()
+        self._side.remove()
+        self._note("remove_40", wait(lambda: not self._engines.running().total and not self._engines.containers(), began))
+
+    def _many(self) -> None:
+        self._note("create_300_services", self._side.create_many(MANY))
+
+        def once() -> float:
+            began = time.monotonic()
+            self._side.list_services()
+            return time.monotonic() - began
+
+        self._note("list_300_services", statistics.median(once() for _ in range(LISTS)))
+
+
+def _word(state: str) -> str:
+    """Swarm says rollback_completed, we say rolled back."""
+    return "rolled" if state in ("rollback_completed", "rolled_back") else state
+
+
+@contextmanager
+def swarm(engines: Engines) -> Iterator[Swarm]:
+    side = Swarm(engines)
+    try:
+        yield side
+    finally:
+        side.close()
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Measure Swarm, then us, and print a figure per line."""
+    parser = argparse.ArgumentParser(prog="cluster", description=__doc__)
+    parser.add_argument("--ours-only", action="store_true", help="skip the peer: print our seconds without ratios")
+    options = parser.parse_args(arguments)
+    peer: Figures = {}
+    with engines_on_hosts() as engines:
+        if not options.ours_only:
+            with swarm(engines) as side:
+                peer = Rows(side, engines).run()
+        with our_cluster(engines) as side:
+            ours = Rows(side, engines).run()
+    for name in ours.keys() & peer.keys():
+        if peer[name]:
+            figure(f"{name}_over_swarm", ours[name] / peer[name], "ratio", ours=ours[name], base=peer[name])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

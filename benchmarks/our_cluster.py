@@ -1,0 +1,181 @@
+"""stackd on the five hosts of `cluster_ground.py`, with the same operations as `peer_swarm_cluster.Swarm`."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from stackd.api.client import Client
+from stackd.api.cluster import JoinTokenRequest, UpdateNodeRequest
+from stackd.api.control import ApplyRequest, ListRequest, NameRequest
+from stackd.base.errors import StackdError
+from stackd.engine.model import Availability, Role
+from stackd.spec.files import DictFiles
+from stackd.spec.load import load_stack
+from stackd.spec.stack import StackSpec
+from stackd.spec.surroundings import Surroundings
+
+from benchmarks.cluster_ground import MANAGERS, TASKS, Engines, command_of
+from cluster import ClusterNode
+
+SERVICE = "bench_web"
+SECONDS = 30.0
+"""How long a call may take: the peer's callers wait as long."""
+
+
+def stack_text(
+    image: str, release: str, name: str = "bench", replicas: int = TASKS, settings: Mapping[str, object] = {}
+) -> str:
+    """The same service as the peer's, in the engine's own network."""
+    command = "".join(f"\n      - {word!r}" for word in command_of(release)).replace("$", "$$")
+    update = ", ".join(f"{key}: {value}" for key, value in settings.items())
+    script = command.replace("\\'", "''")
+    return f"""name: {name}
+services:
+  web:
+    image: "{image}"
+    command:{script}
+    stop_grace_period: 2s
+    deploy:
+      replicas: {replicas}
+      restart_policy: {{condition: any, delay: 0s}}
+      update_config: {{{update}}}
+      rollback_config: {{parallelism: 0, delay: 0s, monitor: 1ns}}
+networks:
+  default: {{name: bridge, external: true}}
+"""
+
+
+class OurCluster:
+    """Daemons on the hosts, each on the engine there."""
+
+    name = "stackd"
+
+    def __init__(self, engines: Engines, home: Path) -> None:
+        self._engines = engines
+        self._round = 0
+        self.nodes: list[ClusterNode] = []
+        for number, (host, engine) in enumerate(zip(engines.hosts, engines.engines, strict=True)):
+            place = home / f"node{number + 1}"
+            place.mkdir()
+            self.nodes.append(ClusterNode(place, host, f"node{number + 1}", engine))
+        for node in self.nodes:
+            node.start_soon()
+        for node in self.nodes:
+            node.wait_started()
+
+    def form(self) -> None:
+        first, *others = self.nodes
+        first.init()
+        tokens = {}
+        with self._client(0) as client:
+            for role in Role:
+                tokens[role] = client.join_token(JoinTokenRequest(role=role)).token
+        for number, node in enumerate(others, 1):
+            node.join(tokens[Role.MANAGER if number < MANAGERS else Role.WORKER], first.join_address)
+
+    def ready(self, asked: int = 0) -> int:
+        with contextlib.suppress(StackdError), self._client(asked) as client:
+            return sum(node.state == "ready" for node in client.nodes().items)
+        return 0
+
+    def is_down(self, number: int, asked: int = 0) -> bool:
+        with contextlib.suppress(StackdError), self._client(asked) as client:
+            return any(node.hostname == f"node{number + 1}" and node.state == "down" for node in client.nodes().items)
+        return False
+
+    def leader(self) -> int:
+        with self._client(0) as client:
+            name = next(node.hostname for node in client.nodes().items if node.manager_status == "leader")
+        return int(name.removeprefix("node")) - 1
+
+    def deploy(
+        self,
+        release: str,
+        *,
+        parallelism: int = 1,
+        order: str = "stop-first",
+        asked: int = 0,
+        monitor: float = 1e-9,
+        failure_action: str = "pause",
+    ) -> None:
+        settings = {
+            "parallelism": parallelism,
+            "delay": "0s",
+            "order": order,
+            "monitor": f"{int(monitor * 1e9)}ns",
+            "failure_action": failure_action,
+        }
+        spec = _loaded(stack_text(self._engines.image, release, settings=settings))
+        with self._client(asked) as client:
+            client.apply(ApplyRequest(stacks=(spec,), files=("bench.yaml",)))
+
+    def rollout(self, asked: int = 0) -> str:
+        with self._client(asked) as client:
+            for service in client.services(ListRequest()).items:
+                if service.name == SERVICE and service.rollout is not None:
+                    return service.rollout.state
+        return ""
+
+    def remove(self) -> None:
+        with self._client(0) as client:
+            client.remove_stack(NameRequest(name="bench"))
+
+    def set_availability(self, number: int, availability: str) -> None:
+        with self._client(0) as client:
+            client.update_node(UpdateNodeRequest(name=f"node{number + 1}", availability=Availability(availability)))
+
+    def write(self, asked: int) -> bool:
+        self._round += 1
+        try:
+            with self._client(asked) as client:
+                client.update_node(UpdateNodeRequest(name=f"node{asked + 1}", labels={"write": str(self._round)}))
+        except StackdError:
+            return False
+        return True
+
+    def kill_manager(self, number: int) -> None:
+        self.nodes[number].kill()
+
+    def restart_manager(self, number: int) -> None:
+        self.nodes[number].start_soon()
+
+    def pids(self, number: int) -> list[int]:
+        return [self.nodes[number].pid]
+
+    def create_many(self, number: int) -> float:
+        specs = [_loaded(stack_text(self._engines.image, "1", f"many{place}", replicas=0)) for place in range(number)]
+        with self._client(0) as client:
+            began = time.monotonic()
+            for spec in specs:
+                client.apply(ApplyRequest(stacks=(spec,), files=("bench.yaml",)))
+            return time.monotonic() - began
+
+    def list_services(self) -> int:
+        with self._client(0) as client:
+            return len(client.services(ListRequest()).items)
+
+    def close(self) -> None:
+        with contextlib.ExitStack() as stack:
+            for node in self.nodes:
+                stack.callback(node.clear)
+
+    def _client(self, number: int) -> Client:
+        return Client(self.nodes[number].host, timeout_seconds=SECONDS)
+
+
+@contextlib.contextmanager
+def our_cluster(engines: Engines) -> Iterator[OurCluster]:
+    with tempfile.TemporaryDirectory(prefix="stackd-bench-") as place:
+        cluster = OurCluster(engines, Path(place))
+        try:
+            yield cluster
+        finally:
+            cluster.close()
+
+
+def _loaded(text: str) -> StackSpec:
+    return load_stack(text.encode(), Surroundings("bench.yaml", None, DictFiles({}), {})).spec

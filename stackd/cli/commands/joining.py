@@ -1,0 +1,169 @@
+"""How a node comes into a cluster and leaves it: `stackd cluster init|join|join-token|leave`."""
+
+from __future__ import annotations
+
+import click
+
+from stackd.api.cluster import JoinTokenRequest, JoinTokenResponse
+from stackd.api.local import InitRequest, JoinClusterRequest, LeaveClusterRequest, LocalNodeView
+from stackd.base.time import Duration
+from stackd.cli.client import ControlClient
+from stackd.cli.clusterpages import join_page
+from stackd.cli.commands.objects import content_of
+from stackd.cli.invocation import Invocation, pass_invocation
+from stackd.cli.options import DEFAULT_WAIT, DURATION, example, host_option, output_option, own_host_option
+from stackd.cli.output import document
+from stackd.cli.settling import Sight, settle
+from stackd.engine.model import Availability, Role
+
+_LISTEN = click.option(
+    "--listen-addr",
+    default="",
+    metavar="HOST[:PORT]",
+    help="Where it listens as a manager, on this port and the two that follow (default: all addresses, port 2377).",
+)
+_ADVERTISE = click.option(
+    "--advertise-addr",
+    default="",
+    metavar="HOST[:PORT]",
+    help="Where others reach it as a manager (default: the address of the default route).",
+)
+
+
+@click.command(
+    epilog=example("stackd cluster init", "stackd cluster init --listen-addr 10.0.0.1:2377 --advertise-addr 203.0.113.7")
+)
+@_LISTEN
+@_ADVERTISE
+@click.option("--ca-cert", metavar="FILE", help="Root certificate (PEM) to use instead of a new one.")
+@click.option("--ca-key", metavar="FILE", help="Its key (PEM); without it nobody can join before the root is rotated.")
+@output_option("table", "json")
+@own_host_option
+@pass_invocation
+def init(invocation: Invocation, listen_addr: str, advertise_addr: str, ca_cert: str | None, ca_key: str | None) -> None:
+    """Make this node the first manager of a cluster that others can join.
+
+    `stackd daemon` or `stackd up` runs here; what it runs already stays.
+    """
+    if ca_key and not ca_cert:
+        raise click.UsageError("--ca-key belongs to --ca-cert")
+    request = InitRequest(
+        listen=listen_addr,
+        advertise=advertise_addr,
+        root=content_of(ca_cert) if ca_cert else b"",
+        key=content_of(ca_key) if ca_key else b"",
+    )
+    with invocation.own_daemon() as daemon:
+        here = daemon.init_cluster(request)
+        token = daemon.join_token(JoinTokenRequest(role=Role.WORKER))
+    if invocation.as_json:
+        click.echo(document("Node", here))
+        return
+    click.echo(f"Cluster initialized: this node ({here.node_id}) is now a manager.\n\n{join_page('worker', token)}")
+    click.echo("To add a manager, run `stackd cluster join-token manager` and follow what it says.")
+
+
+@click.command(epilog=example("stackd cluster join --token STKN-1-... 10.0.0.1", "stackd cluster join --token - 10.0.0.1:2377"))
+@click.argument("manager", metavar="HOST[:PORT]")
+@click.option("--token", required=True, metavar="TOKEN", help="What `join-token` prints on a manager; - reads it from stdin.")
+@_LISTEN
+@_ADVERTISE
+@click.option(
+    "--availability",
+    type=click.Choice([one.value for one in Availability]),
+    default="active",
+    show_default=True,
+    help="Whether it takes tasks.",
+)
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default=DEFAULT_WAIT,
+    show_default=True,
+    help="Stop waiting until it is ready. 0 waits for ever.",
+)
+@output_option("table", "json")
+@own_host_option
+@pass_invocation
+def join(
+    invocation: Invocation,
+    manager: str,
+    token: str,
+    listen_addr: str,
+    advertise_addr: str,
+    availability: str,
+    timeout: Duration,
+) -> None:
+    """Let this node join the cluster of a manager at HOST, and wait until it is ready.
+
+    The token says whether as a worker or as a manager. `stackd daemon` runs here already.
+    """
+    request = JoinClusterRequest(
+        token=content_of("-").decode("ascii", "replace").strip() if token == "-" else token,
+        manager=manager,
+        listen=listen_addr,
+        advertise=advertise_addr,
+        availability=availability,
+    )
+    with invocation.own_daemon() as daemon:
+        click.echo(f"asking {manager} for a place in its cluster", err=True)
+        here = daemon.join_cluster(request)
+        settle(invocation, lambda: _sight(daemon), timeout, "it goes on; `stackd cluster info` shows it")
+        here = daemon.local_node()
+    if invocation.as_json:
+        click.echo(document("Node", here))
+    else:
+        click.echo(f"This node ({here.node_id}) joined the cluster as a {here.state}.")
+
+
+def _sight(daemon: ControlClient) -> Sight:
+    here = daemon.local_node()
+    ready = here.state in (Role.WORKER, Role.MANAGER) and not here.message
+    return Sight({"node": _progress(here, ready=ready)}, ready)
+
+
+def _progress(here: LocalNodeView, *, ready: bool) -> str:
+    return f"{here.state}: ready" if ready else f"{here.state}: {here.message or 'starting'}"
+
+
+@click.command(epilog=example("stackd cluster join-token worker", "stackd cluster join-token --rotate manager"))
+@click.argument("role", type=click.Choice([one.value for one in Role]))
+@click.option("--rotate", is_flag=True, help="Make a new one first; the one before lets nobody in any more.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the token alone.")
+@output_option("table", "json")
+@host_option
+@pass_invocation
+def join_token(invocation: Invocation, role: str, rotate: bool, quiet: bool) -> None:
+    """Show with which command another node joins.
+
+    A token is a secret: with a manager's one gets the keys of the cluster.
+    """
+    request = JoinTokenRequest(role=Role(role))
+    with invocation.daemon() as daemon:
+        answer: JoinTokenResponse = daemon.rotate_token(request) if rotate else daemon.join_token(request)
+    if invocation.as_json:
+        click.echo(document("JoinToken", {"role": role, "token": answer.token, "addresses": answer.addresses}))
+    elif quiet:
+        click.echo(answer.token)
+    else:
+        done = f"The join token of {role}s is a new one.\n\n" if rotate else ""
+        click.echo(f"{done}{join_page(role, answer)}", nl=False)
+
+
+@click.command(epilog=example("stackd cluster leave", "stackd cluster leave --force"))
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also if no manager answers, or if this is a manager that the others can't do without: its part of the state is lost.",
+)
+@own_host_option
+@pass_invocation
+def leave(invocation: Invocation, force: bool) -> None:
+    """Take this node out of its cluster; its tasks are stopped and start elsewhere.
+
+    A manager is let go only if the others can agree on something without it.
+    """
+    with invocation.own_daemon() as daemon:
+        click.echo("asking the cluster to let this node go", err=True)
+        daemon.leave_cluster(LeaveClusterRequest(force=force))
+    click.echo("Node left the cluster.")

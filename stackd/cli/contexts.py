@@ -1,0 +1,84 @@
+"""Contexts: how a person reaches a cluster from elsewhere. A context is one file: where the managers are, and a certificate
+with its key.
+
+`stackd cluster ca user` makes it; `--context NAME` finds it in `$XDG_CONFIG_HOME/stackd/contexts/NAME.json`, and
+`--context PATH` where it lies. Whoever has the file is that person for the cluster, so its owner alone may read it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from stackd.api.secure import TlsMaterial
+from stackd.api.views import API_VERSION
+from stackd.base.errors import NotFound, StackdError
+from stackd.base.time import Instant
+from stackd.security.identity import read_certificate
+
+KIND = "Context"
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """`managers` are `HOST:PORT`; certificate, key and roots are PEM texts."""
+
+    api_version: str = msgspec.field(name="apiVersion", default=API_VERSION)
+    kind: str = KIND
+    name: str
+    role: str
+    managers: tuple[str, ...]
+    certificate: str
+    key: str
+    roots: str
+
+    def __repr__(self) -> str:
+        return f"Context(name={self.name!r}, role={self.role!r}, managers={self.managers!r})"
+
+    def material(self, now: Instant) -> TlsMaterial:
+        """What is shown and trusted. Raises StackdError("cli.context.expired") or ("security.certificate.bad")."""
+        certificate = self.certificate.encode()
+        if read_certificate(certificate).expired(now):
+            hint = "ask an admin of the cluster for a new one: `stackd cluster ca user`"
+            raise StackdError("cli.context.expired", f"the certificate of {self.name} has expired", hint=hint)
+        return TlsMaterial(certificate, self.key.encode(), self.roots.encode())
+
+
+def encode_context(context: Context) -> str:
+    """The context as its file holds it."""
+    return msgspec.json.format(msgspec.json.encode(context)).decode() + "\n"
+
+
+def load_context(name: str, environment: Mapping[str, str]) -> Context:
+    """The context of that name, or at that path. Raises NotFound("cli.context.unknown"); StackdError with cli.context.open or
+    cli.context.damaged."""
+    path = context_path(name, environment)
+    try:
+        with path.open("rb") as file:
+            _check_mode(path, os.fstat(file.fileno()).st_mode)
+            context = msgspec.json.decode(file.read(), type=Context)
+    except OSError as error:
+        hint = "`stackd cluster ca user NAME --role ROLE --out FILE` makes one"
+        raise NotFound("cli.context.unknown", f"can't read the context {path}: {error.strerror}", hint=hint) from error
+    except msgspec.DecodeError as error:
+        raise StackdError("cli.context.damaged", f"{path} is no context: {error}") from error
+    if context.kind != KIND or not context.managers:
+        raise StackdError("cli.context.damaged", f"{path} is no context: it names no manager")
+    return context
+
+
+def context_path(name: str, environment: Mapping[str, str]) -> Path:
+    """Where the context called `name` lies; a name with a slash is a path already."""
+    if "/" in name:
+        return Path(name)
+    base = environment.get("XDG_CONFIG_HOME") or os.path.join(environment.get("HOME") or os.path.expanduser("~"), ".config")
+    return Path(base) / "stackd" / "contexts" / f"{name}.json"
+
+
+def _check_mode(path: Path, mode: int) -> None:
+    if mode & 0o077:
+        why = f"{path} holds a key, and others may read it (mode {stat.S_IMODE(mode):04o})"
+        raise StackdError("cli.context.open", why, hint=f"chmod 600 {path}")

@@ -1,0 +1,126 @@
+"""Where a command goes: sockets, managers far away, and the contexts that lead there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stackd.api.client import Client
+from stackd.base.errors import NotFound, StackdError
+from stackd.base.time import HOUR, Duration, Instant
+from stackd.cli.contexts import Context, context_path, encode_context, load_context
+from stackd.engine.model import UserRole
+from stackd.security.authority import Authority
+from stackd.security.identity import NodeKey, UserIdentity
+
+from cli_runner import NOW, Stackd
+
+SOCKET = "unix:///run/stackd.sock"
+
+
+@pytest.fixture(scope="module")
+def ann() -> Context:
+    """A context whose certificate lives for an hour from the time at which commands run."""
+    signer, key = Authority.create(NOW), NodeKey.create()
+    identity = UserIdentity("ann", UserRole.VIEWER, "cluster1")
+    certificate = signer.issue(key.request(), identity, NOW, Duration(HOUR))
+    return Context(
+        name="ann",
+        role="viewer",
+        managers=("10.0.0.1:2377", "10.0.0.2:2377"),
+        certificate=certificate.decode(),
+        key=key.pem().decode(),
+        roots=signer.root.pem.decode(),
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path, ann: Context, stackd: Stackd) -> Path:
+    """A home with the context `shop`, and an environment that names neither host nor context."""
+    path = tmp_path / ".config" / "stackd" / "contexts" / "shop.json"
+    path.parent.mkdir(parents=True)
+    path.touch(mode=0o600)
+    path.write_text(encode_context(ann))
+    stackd.environment = {"HOME": str(tmp_path), "STACKD_DATA_DIR": "/data"}
+    return tmp_path
+
+
+def hosts(stackd: Stackd, *arguments: str, **environment: str) -> list[str]:
+    """Where `service ls` goes."""
+    stackd.environment |= environment
+    stackd.control.hosts.clear()
+    ended = stackd("service", "ls", *arguments)
+    assert ended.code == 0, ended.err
+    return stackd.control.hosts
+
+
+def test_a_command_goes_to_this_machines_daemon_unless_told_otherwise(stackd: Stackd, home: Path) -> None:
+    assert hosts(stackd) == ["unix:///data/stackd.sock"]
+    assert hosts(stackd, STACKD_HOST=SOCKET) == [SOCKET]
+    assert hosts(stackd, "--host", "unix:///other") == ["unix:///other"]
+    assert stackd.control.material is None
+
+
+@pytest.mark.parametrize("by", ["name", "path", "environment"])
+def test_a_context_leads_to_its_managers_with_its_certificate(stackd: Stackd, home: Path, ann: Context, by: str) -> None:
+    managers = ["tcp://10.0.0.1:2377", "tcp://10.0.0.2:2377"]
+    match by:
+        case "name":
+            assert hosts(stackd, "--context", "shop") == managers
+        case "path":
+            assert hosts(stackd, "--context", str(context_path("shop", stackd.environment))) == managers
+        case _:
+            assert hosts(stackd, STACKD_CONTEXT="shop") == managers
+    assert stackd.control.material == ann.material(NOW)
+
+
+def test_the_command_line_counts_for_more_than_the_environment(stackd: Stackd, home: Path) -> None:
+    assert hosts(stackd, "--context", "shop", STACKD_HOST=SOCKET)[0] == "tcp://10.0.0.1:2377"
+    assert hosts(stackd, "--host", SOCKET, STACKD_CONTEXT="shop") == [SOCKET]
+
+
+def test_an_address_far_away_is_asked_with_the_certificate_of_the_context(stackd: Stackd, home: Path) -> None:
+    assert hosts(stackd, "--host", "tcp://10.0.0.9", "--context", "shop") == ["tcp://10.0.0.9"]
+    assert stackd.control.material is not None
+    assert hosts(stackd, "--host", "tcp://10.0.0.8", STACKD_CONTEXT="shop") == ["tcp://10.0.0.8"]
+    assert hosts(stackd, STACKD_HOST="tcp://10.0.0.7", STACKD_CONTEXT="shop") == ["tcp://10.0.0.7"]
+
+
+def test_a_context_for_a_socket_is_an_error_of_usage(stackd: Stackd, home: Path) -> None:
+    assert stackd("service", "ls", "--host", SOCKET, "--context", "shop").code == 64
+
+
+def test_an_expired_certificate_is_told_before_anybody_is_asked(stackd: Stackd, home: Path, ann: Context) -> None:
+    with pytest.raises(StackdError) as expired:
+        ann.material(Instant(NOW + 2 * HOUR))
+    assert expired.value.code == "cli.context.expired"
+
+
+def test_a_context_that_is_not_there_or_none_at_all_is_refused(stackd: Stackd, home: Path) -> None:
+    with pytest.raises(NotFound) as missing:
+        load_context("nothing", stackd.environment)
+    assert missing.value.code == "cli.context.unknown"
+    path = context_path("shop", stackd.environment)
+    for content in ("", "{}", path.read_text().replace('"Context"', '"Stack"')):
+        path.write_text(content)
+        with pytest.raises(StackdError) as damaged:
+            load_context("shop", stackd.environment)
+        assert damaged.value.code == "cli.context.damaged"
+
+
+def test_a_context_that_others_may_read_is_refused(stackd: Stackd, home: Path) -> None:
+    context_path("shop", stackd.environment).chmod(0o644)
+    ended = stackd("service", "ls", "--context", "shop")
+    assert ended.code == 1
+    assert "error[cli.context.open]" in ended.err
+
+
+def test_the_key_is_in_no_repr(ann: Context) -> None:
+    assert "PRIVATE KEY" not in repr(ann)
+
+
+def test_an_address_that_is_none_or_lacks_a_certificate_is_refused() -> None:
+    for host, code in (("http://here", "api.host.bad"), ("tcp://10.0.0.1", "api.host.no_certificate")):
+        with pytest.raises(StackdError) as refused:
+            Client(host)
+        assert refused.value.code == code
