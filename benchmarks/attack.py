@@ -1,7 +1,8 @@
 """Ten thousand silent connections against each port of a manager: `make attack`. Needs root, for network namespaces as hosts.
 
-As many as can be opened in ten seconds; half of them begin a TLS handshake and leave it at that. Meanwhile a worker that is connected has to stay ready, a node that
-comes now has to get in, and the manager's memory has to stay bounded. Exits with 1 if any of it isn't so.
+As many of them as can be opened in ten seconds; half begin a TLS handshake and leave it at that. Meanwhile a worker that is
+connected has to stay ready, a node that comes now has to get in, and the manager's memory has to stay bounded. Exits with 1 if
+any of it isn't so.
 """
 
 from __future__ import annotations

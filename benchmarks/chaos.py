@@ -76,7 +76,7 @@ class Chaos:
     async def run(self, until_time: float) -> None:
         weights = [weight for weight, _ in self._kinds.values()]
         while time.monotonic() < until_time:
-            await asyncio.sleep(self._chance.uniform(0.5, 2.5))
+            await asyncio.sleep(self._chance.uniform(1.0, 4.0))
             self._raise_trouble()
             self._ground.revive()
             kind = self._chance.choices(list(self._kinds), weights)[0]

@@ -1,4 +1,5 @@
-"""What chaos happens on: hosts with a daemon each, small disks, clocks that can be set, and one real engine."""
+"""What chaos happens on: hosts with a daemon each, small disks for what they keep, clocks that can be set, and one real
+engine."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ class Ground:
     @contextlib.contextmanager
     def full_disk(self, node: ClusterNode) -> Iterator[None]:
         """Nothing more fits on the node's disk inside the block."""
-        ballast = node.home / "ballast"
+        ballast = node.data / "ballast"
         try:
             with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
                 while file.write(bytes(65536)):
@@ -95,7 +96,7 @@ def prepared(directory: Path, *, with_engine: bool) -> Iterator[Ground]:
     records.mkdir()
     with contextlib.ExitStack() as stack:
         for number in range(NODES):
-            stack.enter_context(_small_disk(directory / f"node{number + 1}"))
+            stack.enter_context(_small_disk(directory / f"node{number + 1}" / "data"))
         engine = stack.enter_context(private_dockerd(hostname=f"node{NODES}")) if with_engine else None
         if engine is not None:
             engine.import_image(IMAGE, busybox_archive())
@@ -112,13 +113,12 @@ def prepared(directory: Path, *, with_engine: bool) -> Iterator[Ground]:
 
 
 def _clock(node: ClusterNode) -> Path:
-    """Beside the node's disk, which may be full."""
-    return node.home.parent / f"{node.name}.clock"
+    return node.home / "clock"
 
 
 @contextlib.contextmanager
 def _small_disk(path: Path) -> Iterator[Path]:
-    path.mkdir()
+    path.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(path)], check=True)
     try:
         yield path

@@ -294,7 +294,7 @@ class Chaos:
         with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
             while file.write(bytes(65536)):
                 pass
-        self._later(self._chance.uniform(0.3, 2.0), ballast.unlink)
+        self._later(self._chance.uniform(0.3, 2.0), lambda: ballast.unlink(missing_ok=True))  # it may be full twice
 
     async def _fail_disk(self) -> None:
         victim, _ = await self._victim()

@@ -119,7 +119,9 @@ def watch(engines: Engines, done: Callable[[Running], bool], began: float | None
     lowest, highest = TASKS, 0
     while True:
         running = engines.running()
-        lowest, highest = min(lowest, running.total), max(highest, running.total)
+        if running.total < lowest:  # a look takes a while, and may miss what starts in the middle of it
+            lowest = min(lowest, max(running.total, engines.running().total))
+        highest = max(highest, running.total)
         if done(running):
             return Watched(time.monotonic() - began, lowest, highest)
         if time.monotonic() - began > LIMIT_SECONDS:

@@ -235,9 +235,7 @@ def a_cluster(**fields: Any) -> ClusterInfoView:
 
 
 def some_settings(**fields: Any) -> ClusterView:
-    settings = ClusterView(
-        id="c1uster", history_limit=5, rebalance_tasks=0, address_pools=("10.0.0.0/8",), subnet_bits=20
-    )
+    settings = ClusterView(id="c1uster", history_limit=5, rebalance_tasks=0, address_pools=("10.0.0.0/8",), subnet_bits=20)
     return msgspec.structs.replace(settings, **fields)
 
 
@@ -360,9 +358,9 @@ class MemoryWatch:
 class MemoryControl:
     """Answers from its attributes; `requests` is everything that was asked, in order.
 
-    `looks` are what `nodes` says one time after the other, and `node_list` after that; `rotations` likewise what `cluster_info`
-    says of the root. `pushed` is what `watch` sends, one snapshot after the other. `silent` makes it say nothing more after the last one,
-    until it is closed; otherwise the stream ends."""
+    `pushed` is what `watch` sends, one snapshot after the other. `silent` makes it say nothing more after the last one,
+    until it is closed; otherwise the stream ends. `looks` are what `nodes` says one time after the other, and `node_list`
+    after that; `rotations` likewise what `cluster_info` says of the root."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import assert_never
 
@@ -47,8 +48,16 @@ so that the nodes of a cluster don't come back in step."""
 WELCOME_SECONDS = 10.0
 """A manager that doesn't answer a `Hello` within this is taken for gone."""
 
+SILENT_HEARTBEATS = 3
+"""A manager that has answered nothing for so many heartbeats has gone, or has forgotten the session while the connection
+stands."""
+
 DESCRIBE_SECONDS = 20.0
 """The host is looked at again this often (semantics 17)."""
+
+HEARTBEAT_SPREAD = 0.1
+"""Heartbeats come earlier by up to this share of their period, on each node by another (semantics 16): nodes that lost their
+leader in the same moment don't stay in step."""
 
 LEASE_LOOK_SECONDS = 0.01
 """The least time between two looks at the lease."""
@@ -94,6 +103,18 @@ class Agent:
         self._renewed = asyncio.Event()
         self._news = asyncio.Event()
         self._contact: asyncio.Task[None] | None = None
+        self._trouble = "none has been asked yet"
+        """Why there is no session; "" in one."""
+
+    @property
+    def message(self) -> str:
+        """What the node has to do without, in one sentence: the manager, and what tasks need that only managers have (contents
+        of secrets are in no file, so a restart has lost them). "" if it lacks nothing."""
+        if not self._trouble:
+            return ""
+        waiting = self._workforce.waiting() if self._workforce is not None else []
+        told = f"no manager serves this node: {self._trouble}"
+        return f"{told}; tasks that wait: {len(waiting)}, the first for {waiting[0]}" if waiting else told
 
     def tell(self) -> None:
         """The node has another certificate: say so at once, not with the next heartbeat."""
@@ -132,7 +153,7 @@ class Agent:
         pause = BACKOFF_FIRST_SECONDS
         while True:
             self._welcomed = self._redirected = False
-            why = await self._session(workforce)
+            why = self._trouble = await self._session(workforce)
             if self._welcomed or self._redirected:
                 pause = BACKOFF_FIRST_SECONDS
             log.info("no manager: node=%s reason=%s", self._node_id, why)
@@ -148,6 +169,7 @@ class Agent:
         try:
             welcome = await self._open(stream)
             self._welcomed = True
+            self._trouble = ""
             return await self._serve(stream, welcome, workforce)
         except StackdError as error:
             return error.message
@@ -187,15 +209,18 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._reporter.run(stream))
                 group.create_task(self._beat(stream, welcome.heartbeat_ns))
-                await self._listen(stream, workforce, LogStreams(workforce.worker, stream, group))
+                silence_seconds = SILENT_HEARTBEATS * welcome.heartbeat_ns / SECOND
+                await self._listen(stream, workforce, LogStreams(workforce.worker, stream, group), silence_seconds)
         except* StackdError as errors:
             why = _first(errors)
         _pass_on_cancellation()
         return why
 
-    async def _listen(self, stream: Stream[FromManager, FromAgent], workforce: Workforce, logs: LogStreams) -> None:
+    async def _listen(
+        self, stream: Stream[FromManager, FromAgent], workforce: Workforce, logs: LogStreams, silence_seconds: float
+    ) -> None:
         while True:
-            match message := await stream.receive():
+            match message := await _next(stream, silence_seconds):
                 case Assignments():
                     workforce.apply(message)
                     if message.complete:
@@ -222,8 +247,9 @@ class Agent:
     async def _beat(self, stream: Stream[FromManager, FromAgent], period: Duration) -> None:
         """Say that the node is alive, and how it has changed."""
         looked_at = _now()
+        seconds = period / SECOND * (1 - HEARTBEAT_SPREAD * zlib.crc32(self._node_id.encode()) / 2**32)
         while True:
-            await self._pause(period / SECOND)
+            await self._pause(seconds)
             changed = None
             if _now() - looked_at >= DESCRIBE_SECONDS or not self._described:
                 looked_at = _now()
@@ -274,6 +300,14 @@ class Agent:
             return None
         self._description = description
         return description
+
+
+async def _next(stream: Stream[FromManager, FromAgent], silence_seconds: float) -> FromManager:
+    try:
+        async with asyncio.timeout(silence_seconds):
+            return await stream.receive()
+    except TimeoutError:
+        raise Unavailable("agent.manager.silent", "the manager does not answer") from None
 
 
 def _now() -> float:

@@ -204,6 +204,11 @@ class Worker:
     async def _accept(self) -> None:
         self._move(TaskState.ACCEPTED, "accepted")
 
+    @property
+    def waits_for(self) -> str:
+        """What the task can't go on without and only a manager has, in words; "" while it goes on."""
+        return self._missing() if self._running == self._await_supply else ""
+
     def _missing(self) -> str:
         """What the manager has yet to send, in words; "" if nothing."""
         container = self._task.spec.container

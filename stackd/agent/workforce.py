@@ -71,6 +71,10 @@ class Workforce:
     def statuses(self) -> dict[TaskId, TaskStatus]:
         return {task_id: worker.status for task_id, worker in self._workers.items()}
 
+    def waiting(self) -> list[str]:
+        """What each task waits for that can't go on without a manager."""
+        return [what for worker in self._workers.values() if (what := worker.waits_for)]
+
     def fence(self) -> None:
         """The cluster may count on this node no longer: whoever is to be fenced ends."""
         for worker in self._workers.values():

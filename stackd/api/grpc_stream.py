@@ -46,7 +46,7 @@ class _CallStream(Generic[In, Out]):
         try:
             payload = await self._call.read()
         except (grpc.RpcError, asyncio.InvalidStateError) as exc:
-            raise StreamClosed(f"the connection broke: {exc}") from exc
+            raise StreamClosed(f"the connection broke: {_why(exc)}") from exc
         if payload is grpc.aio.EOF:
             raise StreamClosed
         message: In = codec.decode(payload, self._incoming)
@@ -58,8 +58,11 @@ class _CallStream(Generic[In, Out]):
                 raise StreamClosed
             try:
                 await self._call.write(codec.encode(message))
-            except (grpc.RpcError, asyncio.InvalidStateError) as exc:
-                raise StreamClosed(f"the connection broke: {exc}") from exc
+            except (grpc.RpcError, grpc.aio.InternalError, asyncio.InvalidStateError) as exc:
+                raise StreamClosed(f"the connection broke: {_why(exc)}") from exc
+            except asyncio.CancelledError:
+                self._closed = True  # the message is under way for gRPC, which takes no other one before it has gone out
+                raise
 
 
 class ServerStream(_CallStream[FromAgent, FromManager]):
@@ -112,5 +115,10 @@ async def open_session(channel: grpc.aio.Channel) -> ClientStream:
     try:
         await call.wait_for_connection()
     except grpc.RpcError as exc:
-        raise Unavailable("api.manager.unreachable", f"no manager answers: {exc}") from exc
+        raise Unavailable("api.manager.unreachable", f"no manager answers: {_why(exc)}") from exc
     return ClientStream(call)
+
+
+def _why(exc: BaseException) -> str:
+    """What gRPC says, in one line."""
+    return str(exc.details()) if isinstance(exc, grpc.aio.AioRpcError) else str(exc)

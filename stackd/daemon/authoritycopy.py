@@ -8,7 +8,6 @@ is kept as the state has it, with everything secret in it sealed.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import msgspec
@@ -16,7 +15,7 @@ import msgspec
 from stackd.base.errors import StackdError
 from stackd.base.records import decoder, encode
 from stackd.base.time import Clock
-from stackd.daemon.credentials import DIRECTORY, Credentials
+from stackd.daemon.credentials import DIRECTORY, Credentials, replace_file
 from stackd.engine.model import Authority
 from stackd.engine.store import Changes
 from stackd.manager.authority import Issuer, roots_of
@@ -49,14 +48,8 @@ class AuthorityCopy:
 
     def keep(self, authority: Authority) -> None:
         """Replace the copy; a disk that is full keeps the one before."""
-        fresh = self._path.with_suffix(".new")
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(encode(authority))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
+            replace_file(self._path, encode(authority))
         except OSError as error:
             log.error("copy of the certificate authority not written: reason=%s", error)
 

@@ -44,8 +44,8 @@ class Credentials:
         material = TlsMaterial(certificate, key.pem(), roots)
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
-            _replace(directory / _ROOTS, roots)
-            _replace(directory / _NODE, certificate + material.key)
+            replace_file(directory / _ROOTS, roots)
+            replace_file(directory / _NODE, certificate + material.key)
         except OSError as exc:
             raise _not_written(directory, exc) from exc
         return cls(directory, material)
@@ -85,7 +85,7 @@ class Credentials:
             raise StackdError("security.certificate.other_node", f"the new certificate is for node {its.node_id}")
         material = TlsMaterial(certificate, key.pem(), self._material.roots)
         try:
-            _replace(self._directory / _NODE, certificate + material.key)
+            replace_file(self._directory / _NODE, certificate + material.key)
         except OSError as exc:
             raise _not_written(self._directory, exc) from exc
         self._material, self._presented = material, presented
@@ -96,7 +96,7 @@ class Credentials:
         if roots == self._material.roots:
             return False
         try:
-            _replace(self._directory / _ROOTS, roots)
+            replace_file(self._directory / _ROOTS, roots)
         except OSError as exc:
             raise _not_written(self._directory, exc) from exc
         self._material = TlsMaterial(self._material.certificate, self._material.key, roots)
@@ -110,7 +110,8 @@ def _check(certificate: bytes, key: NodeKey, roots: bytes, now: Instant) -> Pres
     return presented
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file that nobody else may read: whole or not at all, and durably. Raises OSError."""
     fresh = path.with_suffix(".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

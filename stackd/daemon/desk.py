@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from stackd import __version__
 from stackd.api.control import Caller, DownProgress, DownRequest, VersionResponse
 from stackd.base.errors import Refused
+from stackd.daemon.metered import Metered
 from stackd.daemon.options import UpOptions
 from stackd.daemon.role import Bystander
 from stackd.daemon.sources import Following
 from stackd.manager.control import Control, Identity
 from stackd.manager.manager import Manager
 from stackd.security.keyring import NodeKeys
+
+if TYPE_CHECKING:
+    from stackd.daemon.metrics import Metrics  # its library is loaded only by a daemon that answers Prometheus
 
 
 class NodeControl(Control):
@@ -31,14 +36,17 @@ class NodeControl(Control):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """`node_idle` returns once this node's agent has removed everything; `stop` ends the daemon."""
+    """`node_idle` returns once this node's agent has removed everything; `stop` ends the daemon. `metrics` is there if somebody
+    may ask for them."""
 
     options: UpOptions
     node_idle: Callable[[], Awaitable[None]]
     stop: Callable[[], Awaitable[None]]
+    metrics: Metrics | None = None
 
-    def control(self, manager: Manager, keys: NodeKeys, following: Following) -> NodeControl:
-        return NodeControl(
+    def control(self, manager: Manager, keys: NodeKeys, following: Following) -> NodeControl | Metered:
+        """Control of a manager."""
+        control = NodeControl(
             identity=Identity(
                 node_id=manager.managers.me, version=__version__, data_dir=str(self.options.data_dir), pid=os.getpid()
             ),
@@ -49,6 +57,7 @@ class Desk:
             node_idle=self.node_idle,
             stop=self.stop,
         )
+        return control if self.metrics is None else Metered(control, "Control", self.metrics.called)
 
     def bystander(self, why: Refused, node_id: str = "") -> Bystander:
         """Control of a node that is no manager, which refuses with `why`."""

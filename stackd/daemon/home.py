@@ -21,7 +21,7 @@ import msgspec
 from stackd.base.errors import StackdError
 from stackd.base.time import Instant
 from stackd.daemon.credentials import DIRECTORY as TLS
-from stackd.daemon.credentials import Credentials
+from stackd.daemon.credentials import Credentials, replace_file
 from stackd.daemon.identity import Identity, forget_identity, load_identity, save_identity
 from stackd.raft.directory import Directory, is_created, open_directory
 from stackd.raft.frame import Identity as LogIdentity
@@ -126,8 +126,7 @@ class Home:
         if path.exists():
             return NodeKey.load(path.read_bytes())
         key = NodeKey.create()
-        path.touch(mode=0o600)
-        path.write_bytes(key.pem())
+        replace_file(path, key.pem())
         return key
 
     def enter(self, identity: Identity, certificate: bytes, key: NodeKey, roots: bytes, now: Instant) -> None:

@@ -73,7 +73,7 @@ class LocalNode:
             advertise=identity.advertise if identity else "",
             managers=identity.managers if identity else (),
             certificate_until=rfc3339(credentials.presented.not_after) if credentials else None,
-            message=role.message if role is not None else "changing its role",
+            message=(role.message or self._supervisor.trouble) if role is not None else "changing its role",
         )
 
     async def init(self, request: InitRequest, caller: Caller) -> LocalNodeView:

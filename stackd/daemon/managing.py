@@ -30,6 +30,7 @@ from stackd.daemon.authoritycopy import AuthorityCopy, renew_if_expired
 from stackd.daemon.credentials import Credentials
 from stackd.daemon.desk import Desk
 from stackd.daemon.home import Home
+from stackd.daemon.metered import Metered
 from stackd.daemon.reach import Reach
 from stackd.daemon.role import ALONE, MANAGER
 from stackd.daemon.sources import Following
@@ -37,6 +38,7 @@ from stackd.engine.model import Node as NodeRecord
 from stackd.engine.model import Role
 from stackd.engine.store import Store
 from stackd.engine.view import View
+from stackd.manager.dispatcher import turn_away
 from stackd.manager.fellows import Fellows
 from stackd.manager.manager import Foundation, Manager
 from stackd.raft.address import listen
@@ -72,13 +74,14 @@ class ManagerRole:
         manager: Manager,
         member: ClusterMember,
         control: Any,
+        cluster: Any,
         group: asyncio.TaskGroup,
         network: Network | None,
     ) -> None:
         self.manager = manager
         self.member = member
         self.control = control
-        self.cluster: Any = manager.cluster
+        self.cluster = cluster
         self.message = ""
         self.state = ALONE if network is None else MANAGER
         self._group = group
@@ -90,6 +93,11 @@ class ManagerRole:
     @property
     def router(self) -> Router | None:
         return self._route
+
+    @property
+    def unlock_key(self) -> str:
+        """With which this manager's keys are locked; "" for none."""
+        return self.manager.autolock.opened()
 
     async def connect(self) -> Stream[FromManager, FromAgent]:
         """The leader's own agent needs no socket; the agents of other managers go to the leader like any worker's."""
@@ -115,7 +123,7 @@ class ManagerRole:
             peer = peer_of(context)
             node_id = self.manager.access.agent(peer)
         except StackdError as error:
-            await stream.send(Goodbye(reason=error.message))
+            await turn_away(stream, Goodbye(reason=error.message))
             return
         await self.manager.role.serve(stream, address=peer.address, peer=node_id)
 
@@ -144,7 +152,7 @@ class ManagerRole:
         access, material, place = manager.access, network.credentials.material, network.listen
         handlers = (
             control_handlers(self.control, access.caller_of, self._route, access.scope),
-            service_handlers(CLUSTER_METHODS, manager.cluster, access.caller_of, self._route, access.scope),
+            service_handlers(CLUSTER_METHODS, self.cluster, access.caller_of, self._route, access.scope),
             dispatcher_handlers(self.serve_agent),
         )
         async with AsyncExitStack() as listeners:
@@ -173,13 +181,16 @@ async def managing(home: Home, keys: NodeKeys, network: Network | None, clock: C
             node_id=home.identity.node_id, store=state.store, consensus=member, cluster_key=keys.cluster, key_file=keys
         )
         following = Following(desk.options, foundation.node_id, keys.cluster)
-        manager = Manager(foundation, clock, random.SystemRandom(), duties=(following.run,))
+        meter = desk.metrics
+        manager = Manager(foundation, clock, random.SystemRandom(), duties=(following.run,), meter=meter)
         following.attach(manager.writer)
         if network is not None:
             copy.follow(manager.writer)
         async with asyncio.TaskGroup() as group:
             life = group.create_task(manager.run(), name="manager")
-            role = ManagerRole(manager, member, desk.control(manager, keys, following), group, network)
+            control = desk.control(manager, keys, following)
+            cluster = manager.cluster if meter is None else Metered(manager.cluster, "Cluster", meter.called)
+            role = ManagerRole(manager, member, control, cluster, group, network)
             async with role.listening():
                 yield role
             await role.close()

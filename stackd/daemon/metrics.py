@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as Count
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -16,8 +16,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from stackd import __version__
-from stackd.base.errors import Refused
+from stackd.base.errors import Refused, StackdError
+from stackd.daemon.managing import ManagerRole
+from stackd.daemon.role import Role
 from stackd.engine.view import View
+from stackd.raft.consensus import Member
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
@@ -100,6 +103,21 @@ class Gauges:
         self.families.append(family)
 
 
+def gather_manager(role: ManagerRole, members: Sequence[Member], gauges: Gauges) -> None:
+    """What a manager knows besides the state: consensus and sessions."""
+    manager = role.manager
+    gauges.number("stackd_raft_leader", "Whether this manager leads.", manager.managers.leads)
+    gauges.number("stackd_raft_applied_index", "The last entry of the log that was applied.", manager.writer.feed.index)
+    gauges.number("stackd_raft_members", "Members of consensus.", len(members))
+    voters = sum(1 for member in members if member.is_voter)
+    gauges.number("stackd_raft_voters", "Members of consensus that have a vote.", voters)
+    connected = sum(1 for member in members if member.is_connected)
+    gauges.number("stackd_raft_members_connected", "Members that this manager has a stream to, itself included.", connected)
+    dispatcher = manager.role.dispatcher
+    agents = dispatcher.agents if dispatcher is not None else 0
+    gauges.number("stackd_agents", "Nodes that have a session with this manager.", agents)
+
+
 async def gather_state(view: View, gauges: Gauges) -> None:
     """Count what is in the state; the loop goes on meanwhile, so rows that change are counted once or the other way."""
     gauges.number("stackd_state_version", "Transactions applied since the cluster began.", view.version)
@@ -113,6 +131,20 @@ async def gather_state(view: View, gauges: Gauges) -> None:
     gauges.by("stackd_rollouts", "Rolling updates by state.", "state", rollouts)
     frozen = sum(1 for row in view.services.values() if row.frozen)
     gauges.number("stackd_services_frozen", "Services left alone because deciding on them failed.", frozen)
+
+
+async def scrape(metrics: Metrics, role: Role | None) -> bytes:
+    """All there is to tell of this node now. A node that is no manager knows no state."""
+    gauges = Gauges()
+    gauges.by("stackd_node_role", "Always 1; what this node is, is a label.", "role", [(role.state if role else "changing", 1)])
+    if isinstance(role, ManagerRole):
+        try:
+            members = await role.member.members()
+        except StackdError:
+            members = ()  # it is ending
+        gather_manager(role, members, gauges)
+        await gather_state(role.manager.writer.view, gauges)
+    return metrics.text(gauges.families)
 
 
 async def _count(rows: Iterable[object], key: Callable[..., str]) -> list[tuple[str, float]]:

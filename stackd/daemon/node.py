@@ -14,8 +14,9 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from stackd.api.addresses import ManagerAddress
 from stackd.api.cluster import CLUSTER_METHODS
 from stackd.api.control import Caller, ControlHandler, DownRequest
 from stackd.api.local import NODE_METHODS
@@ -31,7 +32,13 @@ from stackd.daemon.supervisor import Supervisor
 from stackd.engine.model import Principal, PrincipalKind
 from stackd.raft.directory import DirectoryLock
 
+if TYPE_CHECKING:
+    from stackd.daemon.metrics import Metrics
+
 log = logging.getLogger(__name__)
+
+METRICS_PORT = 9323
+"""That of Docker's engine for the same thing."""
 
 
 class _PresentRouter:
@@ -51,7 +58,8 @@ class Node:
     def __init__(self, options: UpOptions) -> None:
         self._options = options
         self._stopping = asyncio.Event()
-        self.supervisor = Supervisor(options, Home(options.data_dir), self.stop)
+        self._metrics = _new_metrics() if options.metrics_address else None
+        self.supervisor = Supervisor(options, Home(options.data_dir), self.stop, self._metrics)
 
     async def stop(self) -> None:
         """End the node; tasks go on."""
@@ -95,11 +103,30 @@ class Node:
             LocalService(CLUSTER_METHODS, Present(lambda: supervisor.role.cluster), router),
             LocalService(NODE_METHODS, LocalNode(supervisor)),
         )
-        async with serve_unix(path, control, local_caller, more, router):
+        async with self._serving_metrics(), serve_unix(path, control, local_caller, more, router):
             if observer is not None:
                 known = supervisor.home.known
                 observer.ready(path, known.executor if known is not None else "")
             await self._stopping.wait()
+
+    @asynccontextmanager
+    async def _serving_metrics(self) -> AsyncIterator[None]:
+        """Answer Prometheus inside the block, if somebody wants that. Raises StackdError."""
+        metrics, address = self._metrics, self._options.metrics_address
+        if metrics is None:
+            yield
+            return
+        from stackd.daemon.metrics import scrape, serve_metrics
+
+        place = ManagerAddress.parse(address if ":" in address else f"{address}:{METRICS_PORT}")
+        async with serve_metrics(place.host, place.port, lambda: scrape(metrics, self.supervisor.present)):
+            yield
+
+
+def _new_metrics() -> Metrics:
+    from stackd.daemon.metrics import Metrics  # a fifth of a second that most daemons don't need
+
+    return Metrics()
 
 
 def _for_people(errors: ExceptionGroup[Exception]) -> StackdError | None:

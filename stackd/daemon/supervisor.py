@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -38,9 +39,12 @@ from stackd.engine.model import Role as NodeRole
 from stackd.manager.feed import Feed
 from stackd.security.keyring import NodeKeys
 
+if TYPE_CHECKING:
+    from stackd.daemon.metrics import Metrics
+
 log = logging.getLogger(__name__)
 
-_LOCKED = "security.key.locked"
+_LOCKED = ("security.key.locked", "security.key.wrong_unlock_key")
 
 
 class Membership:
@@ -55,17 +59,20 @@ class Membership:
 class Supervisor:
     """`run` is the node's life, from the start to `stop`."""
 
-    def __init__(self, options: UpOptions, home: Home, stop: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, options: UpOptions, home: Home, stop: Callable[[], Awaitable[None]], metrics: Metrics | None = None
+    ) -> None:
         """`stop` is what a client calls to end the daemon."""
         self.options = options
         self.home = home
         self.clock = SystemClock()
         self.entropy = random.SystemRandom()
         self.unlock_key = ""
+        """What opens the manager's keys, while it is known: roles change without anybody being asked for it again."""
         self.present: Role | None = None
         """The role that the node has; None between two."""
         self.membership: Membership | None = None
-        self._desk = Desk(options, self.wait_idle, stop)
+        self._desk = Desk(options, self.wait_idle, stop, metrics)
         self._changes = Feed()
         self._turn = asyncio.Event()
         self._stopping = False
@@ -114,6 +121,11 @@ class Supervisor:
         if self._agent is not None:
             await self._agent.wait_idle()
 
+    @property
+    def trouble(self) -> str:
+        """What the node's agent lacks, in one sentence; "" for nothing."""
+        return self._agent.message if self._agent is not None else ""
+
     def named(self, identity: Identity) -> Identity:
         """`identity` with the executor that this node is to have. Raises Refused("daemon.executor.changed")."""
         known = self.home.known
@@ -142,6 +154,8 @@ class Supervisor:
                     self._changes.advance(self._changes.index + 1)
                     over = await self._until_over(role)
                     self.present = None
+                if isinstance(role, Worker | ManagerRole):
+                    self.unlock_key = role.unlock_key
                 if over and isinstance(role, ManagerRole):
                     self.home.end_as_manager()
             for life in self._lives:
@@ -174,11 +188,11 @@ class Supervisor:
         return credentials is not None and credentials.presented.node.role is NodeRole.WORKER
 
     def _keys(self) -> NodeKeys | None:
-        """The manager's keys; None if it takes an unlock key that isn't there. Raises what opening them raises."""
+        """The manager's keys; None if they take another unlock key than is known. Raises what opening them raises."""
         try:
             return self.home.open_keys(self.unlock_key)
         except StackdError as error:
-            if error.code != _LOCKED:
+            if error.code not in _LOCKED:
                 raise
             return None
 

@@ -36,6 +36,8 @@ class Worker:
         self._reach = reach
         self.control = control
         self.cluster: Any = Refusing(NOT_A_MANAGER)
+        self.unlock_key = ""
+        """With which the manager's keys are locked that this node was given, if they are."""
         self._trouble = ""
 
     @property
@@ -68,4 +70,5 @@ class Worker:
         """Become a member of consensus on paper: the other managers know of it before it starts."""
         request = BecomeManagerRequest(address=self._home.identity.advertise)
         answer: BecomeManagerResponse = await self._reach.ask(BECOME_MANAGER, request)
+        self.unlock_key = answer.unlock_key
         self._home.become_manager(answer.cluster_key, answer.unlock_key, answer.membership)

@@ -209,6 +209,12 @@ class Draft(View):
         """The services whose endpoint this decision writes."""
         return set(self._overlay("endpoints").changes)
 
+    def turned_rollouts(self) -> list[ServiceId]:
+        """The services whose rollout this decision has brought into another state."""
+        rollouts = self._overlay("rollouts")
+        states = ((key, row.state, rollouts.base.get(key)) for key, row in rollouts.changes.items() if row is not None)
+        return [ServiceId(key) for key, state, before in states if before is None or before.state is not state]
+
     # Undoing and finishing.
 
     def savepoint(self) -> Savepoint:

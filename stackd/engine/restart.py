@@ -54,6 +54,8 @@ def replace_task(
         return
     allowed = may_restart(draft, task)
     stop_task(draft, task, reason)
+    if task.iteration != service.iteration:
+        return  # a run of a job that has been started anew: what comes next is not its successor
     others = [other for other in slot.live if other.id != task.id]
     standing = [other for other in others if not slot.is_held(other)]
     if any(is_mover(other) and other.replaces == task.id for other in others):

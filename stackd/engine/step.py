@@ -142,6 +142,7 @@ def _mark_changed(draft: Draft, dirty: Dirty) -> None:
     for key in draft.changed_tasks():
         if (task := draft.tasks.get(key)) is not None and task.service_id in dirty.services:
             dirty.mark_slot(task.service_id, key_of(task))
+    dirty.mark(service for service in draft.turned_rollouts() if service in dirty.services)  # it excused what has failed
 
 
 def _conclude(draft: Draft, dirty: Dirty, service_id: ServiceId) -> None:

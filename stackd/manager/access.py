@@ -17,7 +17,7 @@ from typing import Any, assert_never
 from stackd.api.control import Caller, Method
 from stackd.api.forward import forwarded_caller
 from stackd.api.secure import Peer, peer_of
-from stackd.base.errors import Refused
+from stackd.base.errors import Refused, Unavailable
 from stackd.base.ids import NodeId
 from stackd.engine.model import Node, Principal, PrincipalKind, Role, User, UserRole
 from stackd.engine.store import Changes
@@ -142,9 +142,12 @@ class Access:
         return self._view().nodes.get(identity.node_id) if isinstance(identity, NodeIdentity) else None
 
     def _check_cluster(self, named: str) -> None:
-        """A root that people bring may have signed for other clusters as well."""
+        """A root that people bring may have signed for other clusters as well. Raises also Unavailable("manager.no_leader")
+        while this manager knows nothing yet."""
         authority = self._view().authority
-        if authority is None or authority.cluster != named:
+        if authority is None:
+            raise Unavailable("manager.no_leader", "this manager has not caught up yet", hint="try again in a moment")
+        if authority.cluster != named:
             raise _denied("the certificate is for another cluster")
 
 

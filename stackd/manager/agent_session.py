@@ -81,6 +81,8 @@ class AgentSession:
         self._numbers = count(1)
         self._ended = asyncio.Event()
         self._why = ""
+        self.heard_at = asyncio.get_running_loop().time()
+        """When the agent last said something, its hello at first."""
 
     def touch(self, task_id: TaskId) -> None:
         """This task may have changed: tell the agent if so."""
@@ -185,9 +187,11 @@ class AgentSession:
     async def _next(self) -> FromAgent:
         try:
             async with asyncio.timeout(self._grace_seconds):
-                return await self._stream.receive()
+                message = await self._stream.receive()
         except TimeoutError:
             raise HeartbeatFailure from None
+        self.heard_at = asyncio.get_running_loop().time()
+        return message
 
     async def _describe(self, description: NodeDescription, certificate: NodeCertificate | None) -> None:
         self._description = description

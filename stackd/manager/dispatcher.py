@@ -68,6 +68,11 @@ class Dispatcher:
         self._stopping: Goodbye | None = None
         self._managers = managers_of(view)
 
+    @property
+    def agents(self) -> int:
+        """How many nodes have a session."""
+        return len(self._sessions)
+
     async def run(self) -> None:
         """Watch over nodes that are out of touch, until cancelled."""
         known = (status.id for status in self._view.node_statuses.values() if status.state != NodeState.DOWN)
@@ -227,11 +232,23 @@ class Dispatcher:
         if silent:
             self._liveness.silent(session.node_id)
         else:
-            self._liveness.lost(session.node_id, "the node's connection was lost")
+            self._liveness.lost(session.node_id, "the node's connection was lost", session.heard_at)
 
     def _touch(self, node_id: NodeId, task_id: TaskId) -> None:
         if session := self._sessions.get(node_id):
             session.touch(task_id)
+
+
+async def turn_away(stream: Stream[FromAgent, FromManager], goodbye: Goodbye) -> None:
+    """Send an agent away that has just opened a stream. It speaks first: a stream that ended while its hello is under way would
+    take the goodbye, and where the leader is, with it."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await stream.receive()
+    except (StackdError, TimeoutError):
+        pass  # whatever it has to say, it isn't for this manager
+    await _say_goodbye(stream, goodbye)
+    await stream.close()
 
 
 async def _say_goodbye(stream: Stream[FromAgent, FromManager], goodbye: Goodbye) -> None:

@@ -13,14 +13,14 @@ from contextlib import aclosing
 from typing import Any
 
 from stackd.api.dispatch import FromAgent, FromManager, Goodbye, LogChunk
-from stackd.api.stream import Stream, StreamClosed
+from stackd.api.stream import Stream
 from stackd.base.errors import Unavailable
 from stackd.base.ids import NodeId
 from stackd.base.time import Duration, Instant
 from stackd.engine.model import Node, Task
 from stackd.engine.store import Changes
 from stackd.manager.assignments import OpenBlob
-from stackd.manager.dispatcher import HEARTBEAT, STOP_SECONDS, Dispatcher
+from stackd.manager.dispatcher import HEARTBEAT, Dispatcher, turn_away
 from stackd.manager.writer import Writer
 from stackd.raft.consensus import Consensus
 
@@ -80,13 +80,7 @@ class LeaderRole:
         if self._dispatcher is not None:
             await self._dispatcher.serve(stream, address=address, node=node, peer=peer)
             return
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await stream.send(Goodbye(reason=NOT_LEADING, leader=self._leader_address()))
-        except (StreamClosed, TimeoutError):
-            pass  # it has gone, or doesn't listen
-        finally:
-            await stream.close()
+        await turn_away(stream, Goodbye(reason=NOT_LEADING, leader=self._leader_address()))
 
     async def tail_logs(self, task: Task, *, follow: bool, tail: int, since: Instant) -> AsyncGenerator[LogChunk, None]:
         """See `Dispatcher.tail_logs`. Raises Unavailable also while another manager leads."""

@@ -62,9 +62,10 @@ class Liveness:
         """The node has a session again, or is about to."""
         self._away.pop(node_id, None)
 
-    def lost(self, node_id: NodeId, why: str) -> None:
-        """The node's session has ended; it may be back in a moment."""
-        self._miss(node_id, why, self._grace_seconds)
+    def lost(self, node_id: NodeId, why: str, heard_at: float) -> None:
+        """The node's session has ended; it may be back in a moment. It was last heard then (loop time): how soon a broken
+        connection is noticed gives nobody more time."""
+        self._miss(node_id, why, self._grace_seconds, heard_at)
 
     def silent(self, node_id: NodeId) -> None:
         """The node has said nothing for the whole grace period."""
@@ -101,9 +102,9 @@ class Liveness:
         except TimeoutError:
             return
 
-    def _miss(self, node_id: NodeId, why: str, grace_seconds: float) -> None:
-        now = self._now()
-        self._away[node_id] = _Absence(now, why, now + grace_seconds)
+    def _miss(self, node_id: NodeId, why: str, grace_seconds: float, since: float | None = None) -> None:
+        since = self._now() if since is None else since
+        self._away[node_id] = _Absence(since, why, since + grace_seconds)
         self._changed.set()
 
     def _now(self) -> float:

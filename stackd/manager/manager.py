@@ -27,7 +27,7 @@ from stackd.manager.leader import LeaderDuty, LeaderRole
 from stackd.manager.managers import Managers
 from stackd.manager.membership import RoleManager
 from stackd.manager.rotation import RootRotation
-from stackd.manager.writer import Writer
+from stackd.manager.writer import Meter, Writer
 from stackd.raft import consensus
 from stackd.security.keys import Purpose, RootKey
 
@@ -54,10 +54,11 @@ class Manager:
         *,
         duties: Sequence[LeaderDuty] = (),
         heartbeat: Duration = HEARTBEAT,
+        meter: Meter | None = None,
     ) -> None:
         members, key = foundation.consensus, foundation.cluster_key
         sealer = key.sealer(Purpose.AUTHORITY)
-        self.writer = writer = Writer(foundation.store, members, clock, entropy)
+        self.writer = writer = Writer(foundation.store, members, clock, entropy, meter=meter)
         self.managers = Managers(foundation.node_id, members)
         self.issuer = Issuer(lambda: writer.view.authority, sealer, clock)
         self.access = Access(self._view)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from stackd.base.errors import Retry, StackdError, Unavailable
 from stackd.base.ids import Entropy
@@ -36,17 +37,43 @@ Listener = Callable[[Changes], None]
 Decide = Callable[[View, Sequence[Input], Instant, Entropy], Decision]
 
 
+class Meter(Protocol):
+    """Who wants to know how the loop is doing. Calls are quick and don't raise; times are in seconds."""
+
+    def stepped(self, seconds: float, inputs: int) -> None:
+        """The engine has decided on so many inputs."""
+        ...
+
+    def committed(self, seconds: float) -> None:
+        """An entry has been stored and applied."""
+        ...
+
+    def not_stored(self, code: str) -> None:
+        """A decision could not be stored."""
+        ...
+
+
 class Writer:
     """Owns the store. `run()` applies what is committed and, while this member leads, decides. `decide` is `step`, or
     `step` with somebody looking on."""
 
-    def __init__(self, store: Store, consensus: Consensus, clock: Clock, entropy: Entropy, *, decide: Decide = step) -> None:
+    def __init__(
+        self,
+        store: Store,
+        consensus: Consensus,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        decide: Decide = step,
+        meter: Meter | None = None,
+    ) -> None:
         self.store = store
         self.feed = Feed(store.index)
         self._consensus = consensus
         self._clock = clock
         self._entropy = entropy
         self._decide_on = decide
+        self._meter = meter
         self._inbox = Inbox()
         self._timers = Timers()
         self._listeners: list[Listener] = []
@@ -178,15 +205,23 @@ class Writer:
     def _decision_on(self, inputs: Sequence[Input]) -> Decision:
         """What the engine makes of the inputs. It contains its own faults; should one get through, then the input at fault is
         refused, and the loop goes on."""
+        began = _loop_time()
         try:
             return self._decide_on(self.view, inputs, self._now(), self._entropy)
         except Exception as exc:
             log.exception("the engine failed: inputs=%d", len(inputs))
             raise StackdError("engine.fault", f"stackd failed to decide on this: {type(exc).__name__}: {exc}") from exc
+        finally:
+            if self._meter is not None:
+                self._meter.stepped(_loop_time() - began, len(inputs))
 
     async def _commit(self, decision: Decision, term: int) -> None:
-        if decision.transaction is not None:
-            await self._append(encode_transaction(decision.transaction), term)
+        if decision.transaction is None:
+            return
+        began = _loop_time()
+        await self._append(encode_transaction(decision.transaction), term)
+        if self._meter is not None:
+            self._meter.committed(_loop_time() - began)
 
     async def _append(self, data: bytes, term: int) -> None:
         """Return once the entry is durable and applied."""
@@ -196,6 +231,8 @@ class Writer:
         """The decision came to nothing. What could never be stored is set aside; else the clients are told, and the
         observations are kept and decided again after a little rest."""
         log.error("decision not stored: inputs=%d error=%s", len(batch), error)
+        if self._meter is not None:
+            self._meter.not_stored(error.code)
         if error.retry is Retry.NEVER:
             await self._set_aside(batch, term, error)
             return
@@ -233,6 +270,10 @@ class Writer:
             except StackdError as error:
                 log.error("still not sure what the log holds: error=%s", error)
             await asyncio.sleep(STORAGE_RETRY_SECONDS)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _answer(batch: list[Pending], replies: Sequence[Reply]) -> None:

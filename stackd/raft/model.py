@@ -67,8 +67,8 @@ class MemoryConsensus:
         return self._log.snapshot
 
     def _lead_when_there_is_room(self) -> None:
-        self._waits_for_room = self._log.full
-        if self._log.full:
+        self._waits_for_room = self._open and self._log.full
+        if self._waits_for_room:
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self._lead_when_there_is_room)
         elif self._open:
             self.lead()

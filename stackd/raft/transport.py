@@ -268,7 +268,8 @@ class TlsPeers:
             self._watch(stream)
 
     def _accept(self) -> None:
-        while True:
+        """Take in who waits. No more at a time than may be strangers: the others are served in between."""
+        for _ in range(self._limits.strangers):
             try:
                 raw, _ = self._listener.accept()
             except BlockingIOError:

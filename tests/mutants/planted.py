@@ -136,10 +136,20 @@ BUGS = (
     Bug("what happens to a node is not looked at", "stackd.engine.dirty:Dirty.mark_node", _nothing),
     Bug("a session goes on when it should end", "stackd.manager.agent_session:AgentSession.end", _nothing),
     Bug("nobody waits for what a service depends on", "stackd.engine.step:is_held_back", _never),
-    Bug("nobody waits for a fenced task", "stackd.engine.orchestrate.fence:_out_of_reach_at", _at_once),
+    Bug(
+        "nobody waits for a fenced task",
+        "stackd.engine.orchestrate.fence:_out_of_reach_at",
+        _at_once,
+        found_by=("tests/unit/engine/test_drain.py",),
+    ),
     Bug("late reports take a task back", "stackd.engine.admit.nodes:may_move", _always),
     Bug("a revision has converged when it begins", "stackd.engine.revisions:service_health", _as_if_healthy),
-    Bug("reports are lost with an entry that failed", "stackd.manager.inbox:Inbox.put_back", _without_observations),
+    Bug(
+        "reports are lost with an entry that failed",
+        "stackd.manager.inbox:Inbox.put_back",
+        _without_observations,
+        found_by=("tests/unit/manager/test_writer.py",),
+    ),
     Bug("nothing is looked at again later", "stackd.manager.timers:Timers.add", _no_wakeups),
     Bug("agents keep what nobody assigns any more", "stackd.agent.workforce:Workforce._departed", _nothing),
     Bug(
@@ -194,7 +204,7 @@ def hunt(number: int, seeds: Sequence[int]) -> tuple[int, str]:
 
         with redirect_stdout(StringIO()):
             failed = pytest.main(["-q", "-x", "-p", "no:cacheprovider", *bug.found_by]) != 0
-        return (0, "the property tests fail") if failed else (-1, "")
+        return (0, "the tests named fail") if failed else (-1, "")
     from stackd.simulation.history import play
 
     for played, seed in enumerate(seeds, start=1):

@@ -29,7 +29,7 @@ from stackd.security.identity import NodeKey
     )
 )
 def ca() -> None:
-    """The cluster's certificate authority, and the certificates of people."""
+    """The certificates of nodes and people."""
 
 
 @ca.command(epilog=example("stackd cluster ca info"))
@@ -54,10 +54,10 @@ def info(invocation: Invocation) -> None:
 @host_option
 @pass_invocation
 def rotate(invocation: Invocation, ca_cert: str | None, ca_key: str | None, detach: bool, timeout: Duration) -> None:
-    """Replace the root certificate, and wait until every node uses the new one.
+    """Replace the root certificate.
 
-    Nodes that are down hold it up; remove those that don't come back. Join tokens and the contexts of people have to be given
-    out anew afterwards.
+    The command ends when every node uses the new one. Nodes that are down hold it up; remove those that don't come back. Join
+    tokens and the contexts of people have to be given out anew afterwards.
     """
     if bool(ca_cert) != bool(ca_key):
         raise click.UsageError("--ca-cert and --ca-key belong together")
@@ -98,9 +98,9 @@ def _sight(daemon: ControlClient) -> Sight:
 @host_option
 @pass_invocation
 def user(invocation: Invocation, name: str, role: str | None, expiry: Duration | None, out: Path | None, remove: bool) -> None:
-    """Let a person use the cluster from afar, and print the context for `--context`.
+    """Let a person use the cluster from afar.
 
-    The key in it is made here and is known to nobody else.
+    Prints the context for `--context`. The key in it is made here and is known to nobody else.
     """
     if remove is (role is not None):
         raise click.UsageError("give either --role or --rm")

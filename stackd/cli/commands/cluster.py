@@ -6,7 +6,8 @@ import click
 
 from stackd.api.cluster import AutolockRequest, ChangeCertificatesRequest
 from stackd.api.control import ClusterRequest
-from stackd.base.errors import Refused
+from stackd.api.views import ClusterInfoView
+from stackd.base.errors import Refused, StackdError, Unavailable
 from stackd.base.time import SECOND, Duration
 from stackd.cli.client import ControlClient
 from stackd.cli.clusterpages import info_page, settings_page, unlock_key_page
@@ -16,6 +17,7 @@ from stackd.cli.options import DURATION, example, host_option, output_option
 from stackd.cli.output import document
 
 _PACKAGE = "stackd.cli.commands"
+_NO_LEADER = "manager.no_leader"
 _NO_CLUSTER_HERE = ("daemon.no_cluster", "daemon.not_a_manager", "daemon.locked")
 
 
@@ -48,20 +50,24 @@ def cluster() -> None:
 def info(invocation: Invocation) -> None:
     """Show the cluster, and this node's place in it.
 
-    On a worker, or on a node in no cluster, only the latter.
+    On a worker, or on a node in no cluster, only the latter; and while nobody leads, followed by the error that says so.
     """
     with invocation.daemon() as daemon:
         here = daemon.local_node() if invocation.is_local else None
+        found: ClusterInfoView | None = None
+        trouble: StackdError | None = None
         try:
             found = daemon.cluster_info()
-        except Refused as refusal:
-            if here is None or refusal.code not in _NO_CLUSTER_HERE:
+        except (Refused, Unavailable) as error:
+            if here is None or error.code not in (*_NO_CLUSTER_HERE, _NO_LEADER):
                 raise
-            found = None
+            trouble = error
     if invocation.as_json:
         click.echo(document("ClusterInfo", {"node": here, "cluster": found}))
     else:
         click.echo(info_page(here, found, invocation.now()))
+    if trouble is not None and trouble.code == _NO_LEADER:
+        raise trouble
 
 
 @click.command(

@@ -36,17 +36,17 @@ _ADVERTISE = click.option(
 @_LISTEN
 @_ADVERTISE
 @click.option("--ca-cert", metavar="FILE", help="Root certificate (PEM) to use instead of a new one.")
-@click.option("--ca-key", metavar="FILE", help="Its key (PEM); without it nobody can join before the root is rotated.")
+@click.option("--ca-key", metavar="FILE", help="Its key (PEM).")
 @output_option("table", "json")
 @own_host_option
 @pass_invocation
 def init(invocation: Invocation, listen_addr: str, advertise_addr: str, ca_cert: str | None, ca_key: str | None) -> None:
-    """Make this node the first manager of a cluster that others can join.
+    """Found a cluster that others can join.
 
-    `stackd daemon` or `stackd up` runs here; what it runs already stays.
+    This node is its first manager: `stackd daemon` or `stackd up` runs here, and what it runs already stays.
     """
-    if ca_key and not ca_cert:
-        raise click.UsageError("--ca-key belongs to --ca-cert")
+    if bool(ca_cert) != bool(ca_key):
+        raise click.UsageError("--ca-cert and --ca-key belong together")
     request = InitRequest(
         listen=listen_addr,
         advertise=advertise_addr,
@@ -94,9 +94,10 @@ def join(
     availability: str,
     timeout: Duration,
 ) -> None:
-    """Let this node join the cluster of a manager at HOST, and wait until it is ready.
+    """Let this node join a cluster.
 
-    The token says whether as a worker or as a manager. `stackd daemon` runs here already.
+    HOST is any of its managers. The token says whether the node comes as a worker or as a manager. `stackd daemon` runs here
+    already; the command ends when the node is ready.
     """
     request = JoinClusterRequest(
         token=content_of("-").decode("ascii", "replace").strip() if token == "-" else token,
@@ -159,9 +160,9 @@ def join_token(invocation: Invocation, role: str, rotate: bool, quiet: bool) -> 
 @own_host_option
 @pass_invocation
 def leave(invocation: Invocation, force: bool) -> None:
-    """Take this node out of its cluster; its tasks are stopped and start elsewhere.
+    """Take this node out of its cluster.
 
-    A manager is let go only if the others can agree on something without it.
+    Its tasks are stopped, and start elsewhere. A manager is let go only if the others can agree on something without it.
     """
     with invocation.own_daemon() as daemon:
         click.echo("asking the cluster to let this node go", err=True)

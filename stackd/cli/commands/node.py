@@ -23,6 +23,7 @@ from stackd.cli.output import document, list_document
 from stackd.cli.settling import Sight, settle
 from stackd.cli.wording import count
 from stackd.engine.model import Availability, Role
+from stackd.engine.taskstate import TaskState, is_terminal
 
 SELF = "self"
 """Stands for the node that answers, as in Docker."""
@@ -30,10 +31,7 @@ SELF = "self"
 _NO_MANAGER = ("daemon.not_a_manager", "api.access.denied")
 """How a node refuses that was a manager until now: of its own accord, or because the leader doesn't hear it any more."""
 
-_OVER = ("complete", "shutdown", "failed", "rejected", "orphaned", "remove")
-"""The states of tasks that don't run any more."""
-
-_GOES_ON = "it goes on; `stackd node ls` shows it"
+_OVER = frozenset(state.word for state in TaskState if is_terminal(state))
 
 
 @click.group(epilog=example("stackd node ls", "stackd node update --availability drain east"))
@@ -82,7 +80,10 @@ def inspect(invocation: Invocation, name: str) -> None:
 @host_option
 @pass_invocation
 def ps(invocation: Invocation, names: tuple[str, ...], no_history: bool, no_trunc: bool) -> None:
-    """List the tasks of nodes; of the one that answers if none is named."""
+    """List the tasks of nodes.
+
+    Those of the node that answers if none is named.
+    """
     with invocation.daemon() as daemon:
         ids = [_node(daemon, name).id for name in names or (SELF,)]
         tasks = [task for one in ids for task in daemon.tasks(ListRequest(node=one, history=not no_history)).items]
@@ -118,7 +119,10 @@ def update(
     detach: bool,
     timeout: Duration,
 ) -> None:
-    """Change a node, and wait until it is so: until nothing runs on one that is drained."""
+    """Change a node, and wait until it is so.
+
+    With `--availability drain` that is when nothing runs there any more.
+    """
     if not (availability or role or labels or labels_removed):
         raise click.UsageError("say what to change: --availability, --role, --label-add or --label-rm")
     with invocation.daemon() as daemon:
@@ -129,11 +133,12 @@ def update(
             labels=key_values(labels),
             labels_removed=labels_removed,
         )
+        waiting = _Waiting(invocation, daemon, timeout)
         changed = daemon.update_node(request)
         if not detach and availability == Availability.DRAIN:
-            _wait(invocation, daemon, changed.id, partial(_drained, daemon), timeout)
+            waiting.until(changed.id, partial(_drained, daemon))
         if not detach and role:
-            _wait(invocation, daemon, changed.id, _has_role, timeout)
+            waiting.until(changed.id, _has_role)
     click.echo(changed.hostname)
 
 
@@ -199,10 +204,11 @@ def _change_role(invocation: Invocation, names: Sequence[str], role: Role, *, de
     """One after the other: what the managers can do without depends on how many there are by then."""
     with invocation.daemon() as daemon:
         ids = [_node(daemon, name).id for name in names]
+        waiting = _Waiting(invocation, daemon, timeout)
         for one in ids:
             changed = daemon.update_node(UpdateNodeRequest(name=one, role=role))
             if not detach:
-                _wait(invocation, daemon, one, _has_role, timeout)
+                waiting.until(one, _has_role)
             click.echo(f"{changed.hostname} is {'to be ' if detach else ''}a {role}")
 
 
@@ -210,22 +216,38 @@ _Judge = Callable[[NodeView], tuple[str, bool]]
 """How far a node is, in words, and whether it is there."""
 
 
-def _wait(invocation: Invocation, daemon: ControlClient, node_id: str, judge: _Judge, timeout: Duration) -> None:
-    asked = daemon.version().node_id
+class _Waiting:
+    """Waits for nodes. Made before anything is changed: the node that answers may be the one that can't be asked any more."""
 
-    def look() -> Sight:
-        for one in daemon.nodes().items:
+    def __init__(self, invocation: Invocation, daemon: ControlClient, timeout: Duration) -> None:
+        self._invocation = invocation
+        self._daemon = daemon
+        self._timeout = timeout
+        self._asked = daemon.version().node_id
+
+    def until(self, node_id: str, judge: _Judge) -> None:
+        try:
+            self._settle(lambda: self._sight(node_id, judge))
+        except Refused as refusal:
+            if refusal.code not in _NO_MANAGER or self._asked != node_id:
+                raise
+            # The node that answers was demoted: that it refuses is what was waited for.
+            if self._invocation.is_local:
+                self._settle(self._own_sight)
+
+    def _settle(self, look: Callable[[], Sight]) -> None:
+        settle(self._invocation, look, self._timeout, "it goes on; `stackd node ls` shows it")
+
+    def _sight(self, node_id: str, judge: _Judge) -> Sight:
+        for one in self._daemon.nodes().items:
             if one.id == node_id:
                 words, done = judge(one)
                 return Sight({node_id: f"{one.hostname}: {words}"}, done)
         return Sight({}, True)  # it has left meanwhile
 
-    try:
-        settle(invocation, look, timeout, _GOES_ON)
-    except Refused as refusal:
-        if refusal.code not in _NO_MANAGER or asked != node_id:
-            raise
-        # The node that answers was demoted: that it refuses is what was waited for.
+    def _own_sight(self) -> Sight:
+        here = self._daemon.local_node()
+        return Sight({}, here.state == Role.WORKER and not here.message)
 
 
 def _drained(daemon: ControlClient, one: NodeView) -> tuple[str, bool]:
@@ -239,7 +261,8 @@ def _has_role(one: NodeView) -> tuple[str, bool]:
     heard."""
     is_manager = one.manager_status in ("leader", "reachable")
     if one.role == Role.MANAGER:
-        return ("manager", True) if is_manager else ("becoming a manager", False)
+        away = "" if one.state == "ready" else f": the node is {one.state}"
+        return ("manager", True) if is_manager else (f"becoming a manager{away}", False)
     has_heard = one.certificate_role in ("", Role.WORKER) or one.state != "ready"
     is_worker = not one.manager_status and has_heard
     return ("worker", True) if is_worker else ("becoming a worker", False)

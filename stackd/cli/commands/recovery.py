@@ -35,10 +35,10 @@ _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @host_option
 @pass_invocation
 def backup(invocation: Invocation, file: Path, data_dir: Path | None) -> None:
-    """Write the cluster's whole state to FILE, while it goes on.
+    """Write the cluster's whole state to FILE.
 
-    Everything but what is in volumes: stacks, services, secrets, certificates, users. Whoever has the file has the cluster's
-    key as well, unless autolock is on; keep it as you would keep a key.
+    The cluster goes on meanwhile. Everything but what is in volumes: stacks, services, secrets, certificates, users. Whoever
+    has the file has the cluster's key as well, unless autolock is on; keep it as you would keep a key.
     """
     if data_dir is not None:
         from stackd.daemon.recovery import back_up
@@ -76,10 +76,11 @@ def restore(
     listen_addr: str,
     advertise_addr: str,
 ) -> None:
-    """Make an empty data directory the first manager of the cluster in the backup FILE.
+    """Make a manager out of a backup.
 
-    Start `stackd daemon` on it afterwards, and let other managers join. Workers of old come back by themselves if they find a
-    manager where they knew one. Never do this while the cluster of old still runs: there would be two.
+    An empty data directory becomes the only manager of the cluster in FILE. Start `stackd daemon` on it afterwards, and let
+    other managers join. Workers of old come back by themselves if they find a manager where they knew one. Never do this while
+    the cluster of old still runs: there would be two.
     """
     from stackd.daemon import UpOptions
     from stackd.daemon.recovery import restore_node
@@ -102,10 +103,10 @@ def restore(
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @pass_invocation
 def force_new(invocation: Invocation, data_dir: Path | None, yes: bool) -> None:
-    """Make the manager on this machine the only one, after the others were lost for good.
+    """Go on alone after a lost quorum.
 
-    For a cluster that has lost its quorum. The daemon must not be running. The other managers are not heard any more, and must
-    not be running either: those that come back have to be emptied and join anew.
+    The manager on this machine, whose daemon must not be running, becomes the only one, with all that its log holds. The others
+    are not heard any more, and must not be running either: those that come back have to leave and join anew.
     """
     from stackd.daemon import recovery
 

@@ -1,11 +1,13 @@
 """A node that has shrunk: which of its tasks no longer have room there (semantics 14).
 
 The youngest go first: what has been there longest stays, as far as it fits. Tasks that wait to take another one's place
-count for nothing, since they use what that one holds.
+count for nothing, since they use what that one holds. Who waits is told by what has been observed, not by what is wanted:
+what the rest of a decision does to a task doesn't change whether it has room.
 """
 
 from __future__ import annotations
 
+from stackd.engine.ledger import Charge, charge_of
 from stackd.engine.model import Task
 from stackd.engine.schedule.resources import covers, minus
 from stackd.engine.taskstate import TaskState
@@ -20,14 +22,26 @@ def has_room(view: View, task: Task) -> bool:
         return True
     left = status.description.resources
     for other in sorted(view.tasks_of_node(task.node_id), key=lambda one: (one.created_at, one.version, one.slot, one.id)):
-        charge = view.ledger.charge(other.id)
-        if charge is None or other.desired > TaskState.COMPLETE or other.replaces or other.gate is not None:
+        charge = _charge_of(view, other)
+        if charge is None or other.desired > TaskState.COMPLETE or _waits(view, other):
             continue
         if _fits(left, charge.reserved):
             left = minus(left, charge.reserved)
         elif other.id == task.id:
             return False
     return True
+
+
+def _waits(view: View, task: Task) -> bool:
+    """Whether the task has not been started, and the one that it follows still holds something on the same node."""
+    if view.status_of(task.id).state >= TaskState.STARTING:
+        return False
+    followed = view.tasks.get(task.gate.after if task.gate is not None and task.gate.after else task.replaces)
+    return followed is not None and followed.node_id == task.node_id and _charge_of(view, followed) is not None
+
+
+def _charge_of(view: View, task: Task) -> Charge | None:
+    return charge_of(task, view.statuses.get(task.id), view.specs)
 
 
 def _fits(available: Resources, reserved: Resources) -> bool:

@@ -204,5 +204,5 @@ def test_no_daemon_is_unavailable_and_says_how_to_start_one(tmp_path: Path) -> N
 
 def test_an_address_of_another_form_is_refused() -> None:
     with pytest.raises(StackdError) as caught:
-        Client("tcp://localhost:1")
+        Client("http://localhost:1")
     assert caught.value.code == "api.host.bad"

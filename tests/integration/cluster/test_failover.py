@@ -17,7 +17,7 @@ from cluster import Cluster, ClusterNode, cluster_of
 from node import alive
 from node_stacks import workers
 
-pytestmark = pytest.mark.needs("root", "net")
+pytestmark = [pytest.mark.needs("root", "net"), pytest.mark.timeout(240)]
 
 JOB = "work_job"
 WRITE_SECONDS = 2.0

@@ -14,7 +14,7 @@ from images import busybox_archive
 from node import alive
 from node_stacks import workers
 
-pytestmark = pytest.mark.needs("root", "net", "docker")
+pytestmark = [pytest.mark.needs("root", "net", "docker"), pytest.mark.timeout(300)]
 
 JOB = "work_job"
 IMAGE = "python:3-alpine"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
+from stackd.api.cluster import JoinTokenRequest
 from stackd.api.local import InitRequest, JoinClusterRequest, LeaveClusterRequest, LocalNodeView
 from stackd.base.errors import StackdError
 from stackd.engine.model import Role
 
 from cluster import Cluster, ClusterNode, cluster_of
+from node import free_port, running_node
 
 pytestmark = pytest.mark.needs("root", "net")
 
@@ -77,7 +80,8 @@ def test_a_wrong_token_leaves_the_node_as_it_was(cluster: Cluster) -> None:
     manager, worker = cluster.nodes
     manager.init()
     token = cluster.token(Role.WORKER)
-    for bad, code in (("nonsense", "security.token.bad"), (token[:-1] + "!", "security.token.bad"), (token[:-25] + 25 * "0", "cluster.token.wrong")):
+    wrong = [("nonsense", "security.token.bad"), (token[:-25] + 25 * "0", "cluster.token.wrong")]
+    for bad, code in wrong:
         request = JoinClusterRequest(token=bad, manager=manager.join_address)
         assert refusal(worker, "join_cluster", request) == code
         assert info(worker).state == "idle"
@@ -86,7 +90,7 @@ def test_a_wrong_token_leaves_the_node_as_it_was(cluster: Cluster) -> None:
 
 
 def test_both_come_back_from_their_disks_and_their_tasks_have_noticed_nothing(cluster: Cluster) -> None:
-    manager, worker = cluster.nodes
+    manager = cluster[0]
     cluster.form(1)
     deploy(manager)
     before = {(task.id, task.pid) for task in manager.running_tasks()}
@@ -95,6 +99,54 @@ def test_both_come_back_from_their_disks_and_their_tasks_have_noticed_nothing(cl
     cluster.start()
     cluster.until_ready(1)
     assert {(task.id, task.pid) for task in manager.running_tasks()} == before
+
+
+def test_a_cluster_of_one_opens_up_without_touching_its_tasks() -> None:
+    with running_node("process") as node:
+        node.write("stack.yaml", SLEEPERS)
+        node.converged("shop_sleeper")
+        before = {(task.id, task.pid) for task in node.tasks("shop_sleeper")}
+        place = f"127.0.0.1:{min(free_port(), 65000)}"
+        with node.client() as client:
+            opened = client.init_cluster(InitRequest(listen=place))
+            assert (opened.state, opened.advertise) == ("manager", place)
+            assert client.join_token(JoinTokenRequest(role=Role.WORKER)).token
+        node.write("more.yaml", SLEEPERS.replace("shop", "more").replace("4", "1"))
+        node.converged("more_sleeper")
+        node.kill()
+        node.start()
+        with node.client() as client:
+            assert client.local_node().state == "manager"
+        node.converged("shop_sleeper", "more_sleeper")
+        assert {(task.id, task.pid) for task in node.tasks("shop_sleeper")} == before
+
+
+def test_prometheus_hears_of_raft_agents_steps_tasks_and_calls() -> None:
+    with cluster_of(1, started=False) as cluster:
+        node = cluster[0]
+        node.options = ("--metrics-addr", "127.0.0.1:9323")
+        cluster.start()
+        assert metric(node, "stackd_node_role") == {'role="idle"': 1}
+        node.init()
+        cluster.until_ready(1)
+        deploy(node)
+        assert metric(node, "stackd_node_role") == {'role="manager"': 1}
+        assert metric(node, "stackd_raft_leader") == metric(node, "stackd_agents") == {"": 1}
+        assert metric(node, "stackd_tasks")['state="running"'] == 4
+        assert metric(node, "stackd_step_seconds_count")[""] > 5
+        assert metric(node, "stackd_commit_seconds_count")[""] > 5
+        assert metric(node, "stackd_call_seconds_count")['method="Control.apply",outcome="ok"'] == 1
+
+
+def metric(node: ClusterNode, name: str) -> dict[str, float]:
+    """The values of a metric by its labels."""
+    program = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9323/metrics', timeout=10).read().decode())"
+    found = {}
+    for line in node.host_of.run(sys.executable, "-c", program).splitlines():
+        key, _, value = line.rpartition(" ")
+        if key.partition("{")[0] == name:
+            found[key.partition("{")[2].rstrip("}")] = float(value)
+    return found
 
 
 def worker_command(node: ClusterNode) -> bytes:

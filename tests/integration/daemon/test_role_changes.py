@@ -97,7 +97,7 @@ def test_a_manager_leaves_and_the_other_goes_on_alone(cluster: Cluster) -> None:
 
 
 def test_a_locked_manager_waits_for_its_key_and_its_tasks_run_on(cluster: Cluster) -> None:
-    manager, worker = cluster.nodes
+    manager = cluster[0]
     cluster.form(1)
     deploy(manager)
     before = running(manager)
@@ -113,6 +113,14 @@ def test_a_locked_manager_waits_for_its_key_and_its_tasks_run_on(cluster: Cluste
             assert caught.value.code in ("daemon.locked", "security.key.bad_unlock_key")
         assert client.unlock(UnlockRequest(key=key)).state == "manager"
     cluster.until_ready(1)
+    make(manager, cluster[1], Role.MANAGER)
+    cluster.until_ready(2)  # a new manager is told the key; only its next start asks for it
+    cluster[1].kill()
+    cluster[1].start()
+    assert cluster[1].state == "locked"
+    with cluster[1].client() as client:
+        client.unlock(UnlockRequest(key=key))
+    cluster.until_ready(2)
     assert running(manager) == before
 
 
@@ -146,7 +154,7 @@ def test_an_old_certificate_is_renewed_under_a_session_that_goes_on(cluster: Clu
 
 
 def test_a_cluster_whose_certificates_have_all_expired_comes_back_by_itself(cluster: Cluster) -> None:
-    manager, worker = cluster.nodes
+    manager = cluster[0]
     cluster.form(1)
     deploy(manager)
     before = running(manager)

@@ -314,7 +314,8 @@ class Faults:
         self._did("quorum_is_lost")
         self._cluster.recover()
         for seconds in (0.5, 1.0, 1.5):
-            self._cluster.time.after(seconds, self._random.choice([self.member_is_added, self._former_member_is_added]))
+            add = self._random.choice([self.member_is_added, self._former_member_is_added])
+            self._cluster.time.after(seconds, lambda add=add: add() if self._is_active else None)
 
     def _former_member_is_added(self) -> None:
         former = [host.name for host in self._cluster.hosts.values() if host.is_of_the_past and not host.retired]

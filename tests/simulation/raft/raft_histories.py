@@ -83,7 +83,7 @@ def _run(cluster: Cluster, favourite: str) -> Report:
 
 
 def _wait_for_peace(cluster: Cluster) -> None:
-    """A leader, every member with all that was agreed on during the faults, the newest level, and a new write."""
+    """A leader, every member with all that was agreed on during the faults and a vote, the newest level, and a new write."""
     agreed, until = len(cluster.checks.agreed), cluster.time.now + PEACE_SECONDS
     written: list[int] = []
     while missing := _missing_for_peace(cluster, agreed) or (not written and "a new write"):
@@ -104,6 +104,8 @@ def _missing_for_peace(cluster: Cluster, agreed: int) -> str:
             return f"the process on {name}"
         if host.machine.index < agreed:
             return f"{name}, at entry {host.machine.index} of {agreed},"
+    if leader.node.membership.learners:
+        return f"the vote of {leader.node.membership.learners[0][0]}"
     if leader.node.membership.feature_level < NEWEST_LEVEL:
         return "the newest feature level"
     return ""

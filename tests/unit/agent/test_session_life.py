@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
+from stackd.agent.taskfiles import StoredTask
 from stackd.api.dispatch import LOG_WINDOW, Goodbye, Heartbeat, LogChunk, LogRequest
 from stackd.api.stream import StreamClosed
 from stackd.base.ids import TaskId
@@ -349,8 +350,45 @@ def test_a_manager_that_is_there_but_does_not_answer_renews_no_lease() -> None:
             await manager.accept(an_assignment(spec=fenced), specs=[fenced])
             manager.renews = False
             ear = await listening(group, manager)
-            await until(lambda: bool(manager.reports) and manager.last().state == TaskState.FAILED, 16)
-            assert "fenced" in manager.last().error
+            await until(lambda: [task.status.state for task in host.states.load()] == [TaskState.FAILED], 16)
+            assert "fenced" in host.states.load()[0].status.error
             ear.cancel()
+
+    scenario(main)
+
+
+def test_a_manager_that_has_forgotten_the_session_is_left_though_the_connection_stands() -> None:
+    async def main(host: FakeHost, manager: ManagerEnd) -> None:
+        async with an_agent(host, manager), asyncio.TaskGroup() as group:
+            await manager.accept(an_assignment(), specs=[a_spec()])
+            manager.renews = False
+            ear = await listening(group, manager)
+            async with asyncio.timeout(17):
+                await manager.accept(an_assignment(), specs=[a_spec()])
+            assert len(manager.hellos) == 2
+            assert host.starts == {T1: 1}
+            ear.cancel()
+
+    scenario(main)
+
+
+def test_after_a_reboot_without_a_manager_tasks_whose_secrets_are_gone_wait_and_the_node_says_so() -> None:
+    async def main(host: FakeHost, manager: ManagerEnd) -> None:
+        spec = a_spec(secrets=[b"key"])
+        prepared = an_assignment(spec=spec, state=TaskState.READY)
+        status = msgspec.structs.replace(prepared.status, state=TaskState.READY)
+        host.states.save(StoredTask(assignment=prepared, spec=spec, status=status))
+        manager.reachable = False
+        async with an_agent(host, manager) as agent:
+            await until(lambda: "tasks that wait: 1, the first for 1 configs or secrets" in agent.message)
+            assert agent.message.startswith("no manager serves this node: ")
+            assert host.starts.total() == 0
+            manager.reachable = True
+            async with asyncio.TaskGroup() as group:
+                await manager.accept(prepared, specs=[spec], files=[b"key"])
+                ear = await listening(group, manager)
+                await until(lambda: host.starts.total() == 1)
+                assert agent.message == ""
+                ear.cancel()
 
     scenario(main)

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 from stackd.agent.session import Agent
-from stackd.api.dispatch import FromAgent, FromManager, Heartbeat, Hello, Standing, Welcome
+from stackd.api.dispatch import FromAgent, FromManager, Heartbeat, Hello, Renewal, Standing, Welcome
 from stackd.api.stream import Stream, memory_pair
 from stackd.base.time import SECOND, Duration, Instant
 from stackd.engine.model import NodeCertificate, Role
@@ -67,4 +67,5 @@ async def beat(end: Stream[FromAgent, FromManager]) -> NodeCertificate | None:
     while True:
         message = await end.receive()
         if isinstance(message, Heartbeat):
+            await end.send(Renewal(number=message.number))
             return message.certificate

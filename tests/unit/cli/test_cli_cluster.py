@@ -18,7 +18,7 @@ from stackd.api.cluster import (
 from stackd.api.control import ClusterRequest, EventsRequest
 from stackd.api.local import InitRequest, JoinClusterRequest, LeaveClusterRequest, UnlockRequest
 from stackd.api.views import UserView
-from stackd.base.errors import Refused
+from stackd.base.errors import Refused, Unavailable
 from stackd.cli import settling
 from stackd.engine.model import UserRole
 
@@ -103,6 +103,14 @@ def test_info_on_a_worker_shows_what_it_knows_of_itself(stackd: Stackd) -> None:
     assert ended.code == 0
     assert "Knows managers:  10.0.0.1:2377\n" in ended.out
     assert "Leader" not in ended.out
+
+
+def test_info_while_nobody_leads_shows_this_node_and_says_so(stackd: Stackd) -> None:
+    stackd.control.cluster_failure = Unavailable("manager.no_leader", "no manager leads at the moment")
+    ended = stackd("cluster", "info")
+    assert ended.code == 1
+    assert ended.out.startswith("This node:       manager\n")
+    assert ended.err == "error[manager.no_leader]: no manager leads at the moment\n"
 
 
 def test_info_elsewhere_passes_refusals_on(stackd: Stackd) -> None:

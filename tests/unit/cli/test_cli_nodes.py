@@ -11,13 +11,11 @@ from stackd.base.errors import Refused, Unavailable
 from stackd.cli import settling
 from stackd.engine.model import Availability, Role
 
-from cli_control import a_node, a_task
+from cli_control import a_local_node, a_node, a_task
 from cli_runner import Stackd
 
 EAST = a_node()
-WEST = a_node(
-    id="w" * 25, hostname="west", self_=False, role="worker", manager_status="", certificate_role="worker", tasks=0
-)
+WEST = a_node(id="w" * 25, hostname="west", self_=False, role="worker", manager_status="", certificate_role="worker", tasks=0)
 JOINING = a_node(id="w" * 25, hostname="west", role="manager", manager_status="", certificate_role="worker")
 JOINED = a_node(id="w" * 25, hostname="west", role="manager", manager_status="reachable", certificate_role="manager")
 
@@ -95,7 +93,9 @@ def test_waiting_ends_in_time_and_what_was_asked_for_goes_on(stackd: Stackd) -> 
 
 
 def test_labels_are_added_and_removed(stackd: Stackd) -> None:
-    assert stackd("node", "update", "--label-add", "disk=ssd", "--label-add", "gpu", "--label-rm", "old", "west").out == "west\n"
+    assert (
+        stackd("node", "update", "--label-add", "disk=ssd", "--label-add", "gpu", "--label-rm", "old", "west").out == "west\n"
+    )
     assert updates(stackd) == [UpdateNodeRequest(name=WEST.id, labels={"disk": "ssd", "gpu": ""}, labels_removed=("old",))]
 
 
@@ -124,22 +124,30 @@ def test_a_demoted_node_that_is_away_need_not_have_heard(stackd: Stackd) -> None
     assert stackd("node", "demote", "east", "--timeout", "1s").code == 0
 
 
-def test_the_node_that_answers_may_demote_itself(stackd: Stackd) -> None:
+def test_the_node_that_answers_may_demote_itself_and_is_waited_for(stackd: Stackd) -> None:
     control = stackd.control
     control.answering = EAST.id
-    answer = control.update_node
-
-    def update(request: UpdateNodeRequest) -> object:
-        control.failure = None
-        changed = answer(request)
-        control.nodes = refuse  # type: ignore[method-assign]
-        return changed
+    here = [a_local_node("manager", message="changing its role"), a_local_node("worker")]
 
     def refuse() -> object:
         raise Refused("daemon.not_a_manager", "this node is a worker")
 
+    def update(_request: UpdateNodeRequest) -> object:
+        control.version = control.nodes = refuse  # type: ignore[method-assign, assignment]
+        return EAST
+
     control.update_node = update  # type: ignore[method-assign, assignment]
-    assert stackd("node", "demote", "self").code == 0
+    control.local_node = lambda: here.pop(0)  # type: ignore[method-assign]
+    assert stackd("node", "demote", "self").out == "east is a worker\n"
+    assert here == []
+
+
+def test_a_refusal_is_no_success_for_another_node(stackd: Stackd) -> None:
+    def refuse(_request: ListRequest) -> object:
+        raise Refused("api.access.denied", "not allowed any more")
+
+    stackd.control.tasks = refuse  # type: ignore[method-assign, assignment]
+    assert stackd("node", "update", "--availability", "drain", "west").code == 3
 
 
 def test_a_quorum_at_risk_is_refused_in_the_managers_words(stackd: Stackd) -> None:

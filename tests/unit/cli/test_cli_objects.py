@@ -132,7 +132,7 @@ def test_names_come_one_per_line(stackd: Stackd) -> None:
 
 def test_settings_of_the_cluster_are_changed_and_shown(stackd: Stackd) -> None:
     assert stackd("cluster", "update", "--rebalance", "2").out == (
-        "ID:          c1uster\nHistory:     5 tasks per slot\nRebalance:   2 tasks at a time\nSubnets:     /20 of 10.0.0.0/8\n"
+        "ID:         c1uster\nHistory:    5 tasks per slot\nRebalance:  2 tasks at a time\nSubnets:    /20 of 10.0.0.0/8\n"
     )
     assert stackd.control.requests == [ClusterRequest(rebalance=2)]
     assert json.loads(stackd("cluster", "update", "-o", "json").out)["rebalance_tasks"] == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from stackd.base.errors import StackdError
-from stackd.daemon import UpOptions, node
+from stackd.daemon.home import Home
 from stackd.daemon.identity import Identity, load_identity, new_identity, save_identity
 
 
@@ -59,7 +59,9 @@ def test_a_damaged_identity_is_an_error_and_stays_as_it_is(tmp_path: Path, conte
 
 
 def test_a_log_without_an_identity_is_refused_and_gets_no_new_one(tmp_path: Path) -> None:
+    (tmp_path / "raft").mkdir()
+    (tmp_path / "raft/identity.json").touch()
     with pytest.raises(StackdError) as refused:
-        node._identity(UpOptions(data_dir=tmp_path, executor="process"), is_new=False, tasks_known=False)
+        Home(tmp_path)
     assert refused.value.code == "daemon.identity.missing"
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["raft"]

@@ -53,6 +53,22 @@ def test_without_it_a_drained_node_loses_its_tasks_at_once() -> None:
     assert lowest_while(cluster, 12) == 1
 
 
+def test_a_drained_node_loses_its_tasks_at_once_also_when_their_turn_in_an_update_is_far_away() -> None:
+    cluster = ToyCluster(nodes=2)
+    slow = settings(4, update=UpdateConfig(parallelism=2, monitor_ns=1, delay_ns=Duration(HOUR)))
+    cluster.run(a_spec("v1"), slow)
+    cluster.settle()
+    cluster.run(a_spec("v2", placement=on("node.hostname == host2")), slow)
+    cluster.until(lambda: "v2" in cluster.images())
+    cluster.rounds(5)
+    prepared = {task.replaces for task in cluster.live() if task.desired is TaskState.READY}
+    assert prepared & {task.id for task in on_node(cluster, 1)}
+    cluster.drain(1)
+    assert not [task for task in cluster.live() if task.node_id == "node1"]
+    cluster.rounds(10)
+    assert len(on_node(cluster, 2)) == 4
+
+
 def test_a_replacement_that_never_runs_holds_the_old_task_no_longer_than_the_progress_deadline() -> None:
     update = UpdateConfig(monitor_ns=1, progress_deadline_ns=Duration(20 * SECOND))
     cluster = a_cluster(1, 2, a_spec(placement=on("node.labels.x != y")), update=update)

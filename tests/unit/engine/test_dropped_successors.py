@@ -1,14 +1,15 @@
-"""A task that was only prepared for an update, and is dropped again, says nothing about its slot."""
+"""Tasks that are prepared to take the place of others, when they are dropped or their node shrinks."""
 
 from __future__ import annotations
 
 from stackd.engine.model import Task
 from stackd.engine.taskstate import TaskState
-from stackd.spec.stack import RestartCondition, RestartPolicy
+from stackd.spec.stack import Resources, RestartCondition, RestartPolicy
 
 from engine_builders import ToyCluster, a_spec, settings
 
 NEVER = RestartPolicy(condition=RestartCondition.NONE)
+NEARLY_ALL = Resources(nano_cpus=7_000_000_000)
 
 
 def a_cluster_in_an_update() -> tuple[ToyCluster, Task, Task]:
@@ -38,3 +39,17 @@ def test_a_slot_that_is_over_stays_so_when_what_was_prepared_for_it_is_dropped()
     assert dropped.desired is TaskState.REMOVE
     cluster.settle()
     assert cluster.images() == ["v2", "v2"]
+
+
+def test_a_successor_counts_on_a_node_that_shrinks_as_soon_as_it_waits_for_nobody() -> None:
+    """Not only when it runs: what a decision makes of it changes nothing about its room (`ToyCluster` asks again)."""
+    cluster = ToyCluster()
+    cluster.run(a_spec(reservations=NEARLY_ALL), settings(1))
+    cluster.settle()
+    (old,) = cluster.running()
+    cluster.run(a_spec("v2", reservations=NEARLY_ALL), settings(1))
+    cluster.until(lambda: cluster.view.status_of(old.id).state is TaskState.SHUTDOWN)
+    (new,) = cluster.live()
+    assert cluster.view.status_of(new.id).state is TaskState.READY
+    cluster.shrink(1, cpus=1)
+    assert new.id not in [task.id for task in cluster.live()]

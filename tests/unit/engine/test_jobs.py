@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from stackd.engine.inputs import ForceUpdate, Rejected, RollbackService, ScaleService
-from stackd.engine.model import Availability, RevisionState, Task
+from stackd.base.ids import NodeId
+from stackd.engine.inputs import (
+    ForceUpdate,
+    Rejected,
+    RemoveNode,
+    RollbackService,
+    ScaleService,
+    SetSpec,
+    StageContent,
+)
+from stackd.engine.model import Availability, RevisionState, SpecRow, Task
 from stackd.engine.taskstate import TaskState
+from stackd.spec.digest import spec_digest
 from stackd.spec.stack import RestartCondition, RestartPolicy, ServiceMode, ServiceSettings
 
 from engine_builders import BAD, ENDING, FLAPPING, SOMEBODY, ToyCluster, a_spec, on, once, settings
@@ -195,6 +205,21 @@ def test_attempts_are_counted_for_global_jobs_as_well() -> None:
     cluster.rounds(30)
     assert len(cluster.tasks()) == 4
     assert cluster.health().health == "failed"
+
+
+def test_a_run_that_has_to_leave_its_node_when_the_job_is_started_anew_has_no_successor() -> None:
+    """The new iteration begins its runs from the first slot, one at a time (`ToyCluster` checks that)."""
+    cluster = ToyCluster(nodes=2)
+    cluster.run(a_spec("v1"), a_job(2, 2))
+    cluster.until(lambda: len(cluster.running()) == 2)
+    anew = a_spec("v2")
+    cluster.submit(
+        StageContent(specs=(SpecRow(digest=spec_digest(anew), spec=anew),)),
+        SetSpec(name="shop_web", spec=spec_digest(anew), settings=a_job(2, 1), principal=SOMEBODY),
+        RemoveNode(id=NodeId("node1"), principal=SOMEBODY, force=True),
+        RemoveNode(id=NodeId("node2"), principal=SOMEBODY, force=True),
+    )
+    assert [task.slot for task in cluster.live()] == [1]
 
 
 def test_a_revision_with_a_job_has_converged_when_the_job_is_done_and_failed_when_it_can_not_be() -> None:

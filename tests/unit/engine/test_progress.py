@@ -241,6 +241,21 @@ def test_a_slot_that_is_filled_during_an_update_instead_of_being_updated_is_part
     assert rollout(cluster).state is RolloutState.PAUSED
 
 
+def test_a_new_task_whose_node_is_drained_before_it_runs_is_followed_by_one_that_is_part_of_the_update() -> None:
+    cluster = ToyCluster(nodes=2)
+    update = config(parallelism=1, delay_ns=Duration(5 * SECOND))
+    cluster.run(a_spec("v1"), settings(2, update=update))
+    cluster.settle()
+    cluster.run(a_spec("v2"), settings(2, update=update))
+    cluster.until(lambda: any(task.replaces and task.desired is TaskState.RUNNING for task in cluster.live()))
+    (new,) = [task for task in cluster.live() if task.replaces and task.desired is TaskState.RUNNING]
+    cluster.drain(int(new.node_id[-1]))
+    cluster.until(lambda: rollout(cluster).done == 1)
+    assert cluster.view.tasks.get(new.id) not in cluster.live()
+    cluster.until(lambda: rollout(cluster).state is RolloutState.COMPLETED)
+    assert (rollout(cluster).done, rollout(cluster).failed) == (2, ())
+
+
 def test_a_slot_counts_as_failed_once_however_often_it_is_tried_again() -> None:
     cluster = ToyCluster()
     update = config(order=UpdateOrder.START_FIRST, max_failure_ratio=1.0)

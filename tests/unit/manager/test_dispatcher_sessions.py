@@ -266,6 +266,20 @@ def test_a_node_that_hangs_up_is_disconnected_and_later_down() -> None:
     scenario(main)
 
 
+def test_a_broken_connection_gives_a_node_no_more_time_than_its_silence() -> None:
+    async def main(desk: Desk, connect: Callable[[], AgentEnd]) -> None:
+        agent = connect()
+        await agent.open()
+        await asyncio.sleep(12)
+        await agent.stream.close()
+        await asyncio.sleep(2)
+        assert states(desk) == [NodeState.DISCONNECTED]
+        await asyncio.sleep(2)
+        assert states(desk) == [NodeState.DISCONNECTED, NodeState.DOWN]
+
+    scenario(main)
+
+
 def test_a_node_that_comes_back_in_time_is_never_down() -> None:
     async def main(desk: Desk, connect: Callable[[], AgentEnd]) -> None:
         agent = connect()

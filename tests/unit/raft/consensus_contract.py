@@ -48,7 +48,7 @@ def content(entries: list[Entry]) -> list[bytes]:
 
 
 class ConsensusContract:
-    """Inherit, and override `new_member` and `set_full`."""
+    """Inherit, and override `storage` and `new_member`."""
 
     def storage(self) -> object:
         """Something empty that outlives a member."""
@@ -56,10 +56,6 @@ class ConsensusContract:
 
     def new_member(self, storage: object) -> Consensus:
         """A member that isn't started yet, over `storage`."""
-        raise AssertionError("to be overridden")
-
-    def set_full(self, storage: object, full: bool) -> None:
-        """Make every write to `storage` fail, or work again."""
         raise AssertionError("to be overridden")
 
     @asynccontextmanager
@@ -180,23 +176,6 @@ class ConsensusContract:
 
         self.run(story)
 
-    def test_a_full_disk_refuses_proposals_and_serves_again_when_there_is_room(self) -> None:
-        async def story(storage: object) -> None:
-            async with self.running(storage) as (member, _, term):
-                await member.propose(b"a", term)
-                self.set_full(storage, True)
-                with pytest.raises(StorageFailed):
-                    await member.propose(b"lost", term)
-                with pytest.raises(StorageFailed):
-                    await member.take_snapshot(SnapshotView(2, lambda: iter([b"lost"])))
-                self.set_full(storage, False)
-                assert await member.propose(b"b", term) == 3
-            async with self.running(storage) as (member, snapshot, _):
-                assert snapshot is None
-                assert content(await take_entries(member.committed(), 4)) == [b"a", b"b"]
-
-        self.run(story)
-
     def test_a_cancelled_proposal_does_not_disturb_the_others(self) -> None:
         async def story(storage: object) -> None:
             async with self.running(storage) as (member, _, term):
@@ -238,7 +217,28 @@ class ConsensusContract:
 
 
 class AloneContract(ConsensusContract):
-    """What a member promises besides, if it has no others."""
+    """What a member promises besides, if it has no others. (Among others one that can't write lets another one lead.)"""
+
+    def set_full(self, storage: object, full: bool) -> None:
+        """Make every write to `storage` fail, or work again."""
+        raise AssertionError("to be overridden")
+
+    def test_a_full_disk_refuses_proposals_and_serves_again_when_there_is_room(self) -> None:
+        async def story(storage: object) -> None:
+            async with self.running(storage) as (member, _, term):
+                await member.propose(b"a", term)
+                self.set_full(storage, True)
+                with pytest.raises(StorageFailed):
+                    await member.propose(b"lost", term)
+                with pytest.raises(StorageFailed):
+                    await member.take_snapshot(SnapshotView(2, lambda: iter([b"lost"])))
+                self.set_full(storage, False)
+                assert await member.propose(b"b", term) == 3
+            async with self.running(storage) as (member, snapshot, _):
+                assert snapshot is None
+                assert content(await take_entries(member.committed(), 4)) == [b"a", b"b"]
+
+        self.run(story)
 
     def test_a_member_that_starts_on_a_full_disk_has_all_it_knew_refuses_and_leads_as_soon_as_there_is_room(self) -> None:
         async def story(storage: object) -> None:

@@ -30,14 +30,14 @@ class OnEnsemble(ConsensusContract):
         assert isinstance(storage, Ensemble)
         return storage.member("m1")
 
-    def set_full(self, storage: object, full: bool) -> None:
-        assert isinstance(storage, Ensemble)
-        storage.set_full("m1", full)
-
 
 class TestEnsembleOfOne(OnEnsemble, AloneContract):
     def storage(self) -> Ensemble:
         return an_ensemble(1)
+
+    def set_full(self, storage: object, full: bool) -> None:
+        assert isinstance(storage, Ensemble)
+        storage.set_full("m1", full)
 
 
 class TestLeaderAmongThree(OnEnsemble):
