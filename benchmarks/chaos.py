@@ -214,8 +214,7 @@ async def _chaos(ground: Ground, recorder: Recorder, directory: Path, seed: int,
     """Faults and deploys side by side; the first thing that breaks ends both."""
     deployers = Deployers(ground, recorder, directory, seed)
     chaos = Chaos(ground, random.Random(seed))
-    if not await deployers.deploy_steady(STEADY, random.Random(seed)):
-        raise Violation("the first deploy was refused")
+    await until(lambda: deployers.deploy_steady(STEADY, random.Random(seed)), SETTLE_SECONDS, "the first deploy is accepted")
     await until(lambda: _runs(ground, STEADY), SETTLE_SECONDS, "the steady service runs")
     try:
         async with asyncio.TaskGroup() as group:

@@ -35,6 +35,8 @@ class Ground:
     down: set[str] = field(default_factory=set)
     ended: int = 0
     """How often a daemon has ended by itself."""
+    is_over: bool = False
+    """Nothing is started any more."""
 
     @property
     def nodes(self) -> Sequence[ClusterNode]:
@@ -67,7 +69,7 @@ class Ground:
             node.kill()
 
     def bring_back(self, node: ClusterNode) -> None:
-        if not node.is_running:
+        if not node.is_running and not self.is_over:
             node.start_soon()
         self.down.discard(node.name)
 
@@ -109,7 +111,10 @@ def prepared(directory: Path, *, with_engine: bool) -> Iterator[Ground]:
             node.environment = {"PYTHONPATH": path, "WRONG_CLOCK": str(_clock(node))}
         cluster.start()
         cluster.form(MANAGERS)
-        yield ground
+        try:
+            yield ground
+        finally:
+            ground.is_over = True
 
 
 def _clock(node: ClusterNode) -> Path:

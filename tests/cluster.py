@@ -161,7 +161,7 @@ class ClusterNode(RunningNode):
 
     def _unmount(self) -> None:
         points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        for point in reversed([point for point in points if Path(point).is_relative_to(self.data)]):
+        for point in reversed([point for point in points if point.startswith(f"{self.data}/")]):
             subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
 
 

@@ -52,13 +52,15 @@ class Worker:
     async def over(self) -> None:
         pause = RETRY_FIRST_SECONDS
         while True:
-            if self._is_promoted():
-                try:
-                    await self._prepare()
-                    return
-                except StackdError as error:
-                    self._trouble = error.message
-                    log.warning("not a manager yet: code=%s reason=%s", error.code, error.message)
+            if not self._is_promoted():
+                await asyncio.sleep(RETRY_FIRST_SECONDS)
+                continue
+            try:
+                await self._prepare()
+                return
+            except StackdError as error:
+                self._trouble = error.message
+                log.warning("not a manager yet: code=%s reason=%s", error.code, error.message)
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_MOST_SECONDS)
 

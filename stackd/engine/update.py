@@ -153,6 +153,7 @@ class _Turn:
     def take(self, places: list[Place], todo: list[Place], unseen: Iterator[Place]) -> bool:
         """Let go, stop and prepare what the settings allow. Returns False if the whole service has to be looked at first."""
         draft, config = self._draft, self._config
+        self._drop_outdated(places)
         moving = sum(place.moving for place in places)
         if not todo and not moving:
             first = next(unseen, None)
@@ -179,6 +180,17 @@ class _Turn:
             put_rollout(draft, self._rollout, last_slot=max((place.slot.key[0] for place in places), default=0))
         return True
 
+    def _drop_outdated(self, places: Iterable[Place]) -> None:
+        """What was prepared under other settings may count on what the old task holds on its node; to start beside it, it has
+        to be placed anew."""
+        for place in places:
+            new = place.new
+            if new is None or not (place.held and place.up) or new.rollout == self._rollout.generation:
+                continue
+            if _order_of(self._config, new) is UpdateOrder.START_FIRST and new.node_id == place.old[-1].node_id:
+                remove_task(self._draft, new, "prepared to start when the old task has stopped")
+                place.new = None
+
     def _let_go(self, waiting: list[Place], free: int) -> list[Place]:
         """Begin with as many slots as may be in transition; returns the others."""
         later: list[Place] = []
@@ -201,7 +213,7 @@ class _Turn:
         start_after(draft, new, still_stopping(draft, place.slot), draft.now, "its turn in the update has come")
 
     def _make_room(self, nowhere: Sequence[Task], later: Iterable[Place]) -> None:
-        """What was prepared before gives way if a task has waited `ROOM_NS` for a node: each would wait for the other."""
+        """What is prepared gives way if a task has waited `ROOM_NS` for a node: each would wait for the other."""
         if not nowhere:
             return
         due = after(min(task.created_at for task in nowhere), ROOM_NS)
@@ -209,7 +221,7 @@ class _Turn:
             self._draft.wake(due, self._service.id)
             return
         for place in later:
-            if place.held and place.up and place.new is not None and place.new.node_id:
+            if place.held and place.up and place.new is not None:
                 remove_task(self._draft, place.new, "makes room for a slot that waits for a node")
                 place.new = None
 

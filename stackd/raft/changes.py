@@ -46,6 +46,8 @@ class Changes:
         self._clock = clock
         self._settings = settings
         self._followed: Membership | None = None
+        self._goals: dict[str, tuple[int, float]] = {}
+        """Which entry each learner has to get, and since when."""
         self._departing: dict[str, str] = {}
         self._depart_at = math.inf
 
@@ -62,6 +64,7 @@ class Changes:
         self._followed = self._journal.membership
         check_level(self._followed, self._settings.feature_level)
         self._contacts.follow_level()
+        self._goals = {learner: goal for learner, goal in self._goals.items() if learner in self._followed.learner_ids}
         self._raft.follow_membership(self._departing)
         self._peers.set_peers(self._followed.addresses | self._departing)
 
@@ -114,11 +117,8 @@ class Changes:
         """Give a learner that has what is committed its vote; or everyone a higher feature level, if all can read it."""
         membership = self._journal.membership
         if membership.learners and len(membership.voters) < MAX_VOTERS:
-            caught_up = [
-                member
-                for member in sorted(membership.learner_ids & self._raft.recently_heard())
-                if self._raft.match_index(member) >= self._raft.commit_index()
-            ]
+            in_touch = sorted(membership.learner_ids & self._raft.recently_heard())
+            caught_up = [member for member in in_touch if self._has_caught_up(member)]
             if caught_up:
                 self._append(membership.with_vote(caught_up[0]))
                 return
@@ -126,6 +126,16 @@ class Changes:
             level = self._common_level()
             if level > membership.feature_level:
                 self._append(membership.at_level(level))
+
+    def _has_caught_up(self, learner: str) -> bool:
+        """Whether it got all that was committed at one moment within an election timeout after that (Ongaro's thesis, section
+        4.2.1). To have everything at one moment would be too much to ask over a slow wire, while there are writes."""
+        now, committed = self._clock(), self._raft.commit_index()
+        goal, since = self._goals.setdefault(learner, (committed, now))
+        has = self._raft.match_index(learner)
+        if has >= goal and now - since > self._settings.election_min_seconds:
+            self._goals[learner] = goal, since = committed, now
+        return has >= goal
 
     def _common_level(self) -> int:
         """What every member can read; 0 while one is away."""

@@ -150,6 +150,15 @@ async def an_update_is_overtaken_while_it_starts(stage: Stage) -> None:
     await stage.deploy(with_image(first, "img:v3"))
 
 
+async def an_update_changes_its_order(stage: Stage) -> None:
+    """What was prepared to start when the old task has stopped counts on what that one holds; it is prepared anew."""
+    first = a_service(image="img:pulls-in-10s")
+    await stage.deploy(with_image(first, "img:v1"))
+    await stage.begin(first)
+    await stage.until(lambda: stage.are(TaskState.PREPARING), "the slot is prepared")
+    await stage.deploy(a_service(image="img:pulls-in-10s", order=UpdateOrder.START_FIRST))
+
+
 async def an_update_to_what_completes(stage: Stage) -> None:
     """A task that has done its work, and need not run again, has not failed."""
     first = a_service(restart=RestartCondition.ON_FAILURE)
@@ -217,6 +226,7 @@ CORNERS: dict[str, Corner] = {
         an_update_fails_in_every_slot,
         an_update_is_paused_while_slots_are_prepared,
         an_update_is_overtaken_while_it_starts,
+        an_update_changes_its_order,
         an_update_to_what_completes,
         a_node_changes_after_its_tasks_were_left,
         what_is_prepared_makes_room,

@@ -18,8 +18,8 @@ SECONDS = 40.0
 def test_a_cluster_keeps_its_promises_through_whatever_happens(tmp_path: Path) -> None:
     figures = asyncio.run(run(3, SECONDS, tmp_path))
     print(json.dumps(figures))
-    assert int(str(figures["acknowledged"])) > 10
-    assert int(str(figures["tasks_started"])) > 20
+    assert int(str(figures["acknowledged"])) >= 5  # or next to nothing has been looked at
+    assert int(str(figures["tasks_started"])) >= 15
 
 
 def test_a_task_that_was_started_twice_is_noticed(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class Host:
         self.refusal = None
         self.disk.fail = self.trouble.before
         hello = Hello(node=self.name, cluster=CLUSTER, feature_level=self.feature_level)
-        self._peers = self._network.join(hello, self.soon, self.clock)
+        self._peers = self._network.join(hello, self.soon, self._departure)
         node = Node(
             self.disk,
             self.keys,
@@ -191,6 +191,10 @@ class Host:
 
     def clock(self) -> float:
         return (self._time.now + self.trouble.spent_seconds) * self.clock_rate
+
+    def _departure(self) -> float:
+        """When, by the world's clock, what the process sends now leaves it."""
+        return self._time.now + self.trouble.spent_seconds
 
     def act(self, work: Callable[[], None]) -> bool:
         """Do `work` in the process; False if it crashed meanwhile. What it took keeps the process busy."""

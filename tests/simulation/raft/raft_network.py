@@ -67,9 +67,9 @@ class Network:
         self._streams: dict[frozenset[str], Stream] = {}
         self._dialing = False
 
-    def join(self, hello: Hello, wake: Callable[[], None], clock: Callable[[], float]) -> SimulatedPeers:
+    def join(self, hello: Hello, wake: Callable[[], None], departure: Callable[[], float]) -> SimulatedPeers:
         """A member's process has started; `wake` is called when something has arrived for it."""
-        peers = SimulatedPeers(self, hello, wake, clock)
+        peers = SimulatedPeers(self, hello, wake, departure)
         self._peers[hello.node] = peers
         self.dial()
         return peers
@@ -209,13 +209,13 @@ class Network:
 class SimulatedPeers:
     """The `Peers` of one process. `happened` events wait here until they are polled."""
 
-    def __init__(self, network: Network, hello: Hello, wake: Callable[[], None], clock: Callable[[], float]) -> None:
+    def __init__(self, network: Network, hello: Hello, wake: Callable[[], None], departure: Callable[[], float]) -> None:
         self.hello = hello
         self.wanted: set[str] = set()
         self.closed = False
         self._network = network
         self._wake = wake
-        self._clock = clock
+        self._departure = departure
         self._events: deque[PeerEvent] = deque()
 
     def happened(self, event: PeerEvent) -> None:
@@ -225,7 +225,7 @@ class SimulatedPeers:
 
     def send(self, peer: str, message: bytes) -> None:
         if not self.closed:
-            self._network.send(self.hello.node, peer, message, self._clock())
+            self._network.send(self.hello.node, peer, message, self._departure())
 
     def set_peers(self, addresses: Mapping[str, str]) -> None:
         wanted = set(addresses) - {self.hello.node}

@@ -35,6 +35,17 @@ def test_a_new_member_is_a_learner_until_it_has_what_is_committed() -> None:
     assert {host.node.membership for host in nodes.hosts.values()} == {leader.node.membership}
 
 
+def test_a_learner_that_is_always_a_little_behind_gets_its_vote_too() -> None:
+    """Its leader commits by itself, and more with each step, before an answer can come."""
+    nodes = Nodes("a")
+    leader = nodes.lead()
+    joined(nodes, "b")
+    for _ in range(100):
+        leader.node.propose(b"more", leader.node.term)
+        nodes.run(0.01)
+    assert "b" in leader.node.membership.voter_ids
+
+
 def test_a_learner_that_is_away_delays_nobody_and_never_campaigns() -> None:
     nodes = Nodes("abc")
     learner = joined(nodes, "d")
