@@ -22,7 +22,8 @@ BECOME_MANAGER = next(method for method in CLUSTER_METHODS if method.name == "Be
 
 RETRY_FIRST_SECONDS = 0.25
 RETRY_MOST_SECONDS = 10.0
-"""Between attempts to become a manager, doubling: the managers may be electing a leader, or changing another member."""
+"""Between attempts to become a manager, doubling: the managers may be electing a leader, or changing another member. A worker
+looks as often as the first of them whether it is to become one."""
 
 
 class Worker:
