@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos_ground import IMAGE, Ground
+from benchmarks.chaos_ground import IMAGE, NODES, Ground
 from cluster import ClusterNode
 from node import STACKD
 
@@ -73,8 +73,11 @@ class Recorder:
         self.acknowledged += 1
 
 
-def stack_text(name: str, release: int, records: Path, *, replicas: int, parallelism: int, order: str) -> str:
-    """One service of tasks that run until they are told to end. Each leaves a line with its release when it starts."""
+def stack_text(
+    name: str, release: int, records: Path, *, replicas: int, parallelism: int, order: str, elsewhere: str = ""
+) -> str:
+    """One service of tasks that run until they are told to end, not on the node `elsewhere`. Each leaves a line with its
+    release when it starts."""
     return f"""\
 name: {name}
 services:
@@ -98,6 +101,7 @@ services:
       replicas: {replicas}
       restart_policy: {{delay: 200ms}}
       update_config: {{parallelism: {parallelism}, order: {order}, monitor: 300ms, failure_action: continue}}
+      placement: {{constraints: ["node.hostname != {elsewhere or "none"}"]}}
 """
 
 
@@ -127,12 +131,30 @@ class Deployers:
             await asyncio.sleep(chance.uniform(1.0, 5.0))
 
     async def deploy_steady(self, name: str, chance: random.Random) -> bool:
-        return await self.deploy(name, chance, replicas=STEADY_REPLICAS, parallelism=STEADY_PARALLELISM, order="stop-first")
+        """Not on the node with the engine: one that was killed ends its containers when it starts again."""
+        return await self.deploy(
+            name,
+            chance,
+            replicas=STEADY_REPLICAS,
+            parallelism=STEADY_PARALLELISM,
+            order="stop-first",
+            elsewhere=f"node{NODES}",
+        )
 
-    async def deploy(self, name: str, chance: random.Random, *, replicas: int, parallelism: int, order: str) -> bool:
+    async def deploy(
+        self, name: str, chance: random.Random, *, replicas: int, parallelism: int, order: str, elsewhere: str = ""
+    ) -> bool:
         """Deploy the next release; whether it was acknowledged."""
         deployments, release = self._recorder.begin(name)
-        text = stack_text(name, release, self._ground.records, replicas=replicas, parallelism=parallelism, order=order)
+        text = stack_text(
+            name,
+            release,
+            self._ground.records,
+            replicas=replicas,
+            parallelism=parallelism,
+            order=order,
+            elsewhere=elsewhere,
+        )
         file = self._directory / f"{name}.yaml"
         file.write_text(text)
         deployments.open.add(release)
