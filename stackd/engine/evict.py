@@ -39,11 +39,11 @@ def evict(draft: Draft, service: Service, scope: Scope) -> None:
 
 def _leave(draft: Draft, service: Service, wanted: Wanted, slot: Slot) -> None:
     """What takes over from another task goes first, so that a slot is looked at that has what it will have."""
-    for task in sorted(refreshed(draft, slot).live, key=lambda task: not is_mover(task)):
+    for task in sorted(refreshed(draft, service, slot).live, key=lambda task: not is_mover(task)):
         reason = "" if has_completed(draft, task) else why_leaving(draft, task)
         if not reason:
             continue
-        now = refreshed(draft, slot)
+        now = refreshed(draft, service, slot)
         if service.settings.mode in EVERYWHERE:
             stop_task(draft, task, reason)
         elif any(is_mover(other) and other.replaces == task.id for other in now.live) and not is_lost(draft, task):

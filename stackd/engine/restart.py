@@ -21,6 +21,7 @@ from stackd.engine.orchestrate.slots import (
     has_completed,
     in_flux,
     is_down,
+    refreshed,
     slots_of,
     still_stopping,
     takes_tasks,
@@ -40,7 +41,8 @@ def restart_ended(draft: Draft, service: Service, scope: Scope) -> None:
             if not is_terminal(status.state) or has_completed(draft, task):
                 continue
             if takes_tasks(draft, service, wanted.spec, slot.key):
-                replace_task(draft, service, wanted, slot, task, f"the task has ended: {status.error or status.state.word}")
+                reason = f"the task has ended: {status.error or status.state.word}"
+                replace_task(draft, service, wanted, refreshed(draft, service, slot), task, reason)
             else:
                 stop_task(draft, task, "the node takes no new task of this service")
 
@@ -48,7 +50,8 @@ def restart_ended(draft: Draft, service: Service, scope: Scope) -> None:
 def replace_task(
     draft: Draft, service: Service, wanted: Wanted, slot: Slot, task: Task, reason: str, *, evicted: bool = False
 ) -> None:
-    """Stop `task` for good and, if its restart policy allows, make a successor for its slot."""
+    """Stop `task` for good and, if its restart policy allows, make a successor for its slot, which is given as it is by now:
+    of several tasks that end together the last one to be looked at leaves a slot in which nothing stands."""
     if task.gate is not None and task.gate.not_before > draft.now and not evicted:
         draft.wake(task.gate.not_before, service.id)  # failed before its start was due: no faster than the delay
         return
@@ -57,7 +60,7 @@ def replace_task(
     if task.iteration != service.iteration:
         return  # a run of a job that has been started anew: what comes next is not its successor
     others = [other for other in slot.live if other.id != task.id]
-    standing = [other for other in others if not slot.is_held(other)]
+    standing = [other for other in others if not (slot.is_held(other) or is_terminal(draft.status_of(other.id).state))]
     if any(is_mover(other) and other.replaces == task.id for other in others):
         return  # what takes over from it does so now
     if standing and wanted.is_clean(task):

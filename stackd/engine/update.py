@@ -204,7 +204,8 @@ class _Turn:
 
     def _take_turn(self, place: Place) -> None:
         draft = self._draft
-        new = place.new or self._make_new(place)
+        new = place.new = place.new or self._make_new(place)
+        place.moving = True
         if place.up and _order_of(self._config, new) is UpdateOrder.START_FIRST:
             release_task(draft, new, "its turn in the update has come")
             return

@@ -16,14 +16,15 @@ from stackd.spec.stack import Resources
 
 
 def has_room(view: View, task: Task) -> bool:
-    """Whether what the task has reserved is still there, next to what older tasks have."""
+    """Whether what the task has reserved is still there, next to what the older tasks have that are to stay. Of one that has
+    been told to stop: whether it could have stayed."""
     status = view.node_statuses.get(task.node_id)
     if status is None or _fits(status.description.resources, view.ledger.usage(task.node_id).reserved):
         return True
     left = status.description.resources
     for other in sorted(view.tasks_of_node(task.node_id), key=lambda one: (one.created_at, one.version, one.slot, one.id)):
         charge = _charge_of(view, other)
-        if charge is None or other.desired > TaskState.COMPLETE or _waits(view, other):
+        if charge is None or _waits(view, other) or (other.desired > TaskState.COMPLETE and other.id != task.id):
             continue
         if _fits(left, charge.reserved):
             left = minus(left, charge.reserved)

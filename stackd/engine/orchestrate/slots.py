@@ -101,9 +101,9 @@ def still_stopping(view: View, slot: Slot) -> Task | None:
     return max(reversed(stopping), key=lambda task: view.status_of(task.id).state >= TaskState.STARTING, default=None)
 
 
-def refreshed(view: View, slot: Slot) -> Slot:
-    """The slot's tasks as they are by now."""
-    return Slot(slot.key, [present for task in slot.tasks if (present := view.tasks.get(task.id)) is not None])
+def refreshed(view: View, service: Service, slot: Slot) -> Slot:
+    """The slot as it is by now, with what has been made since it was read."""
+    return slots_of(view, service, {slot.key}).get(slot.key) or Slot(slot.key)
 
 
 def is_down(view: View, task: Task) -> bool:

@@ -11,7 +11,7 @@ from stackd.engine.check import check_state, check_transition
 from stackd.engine.model import Availability, Node, Task
 from stackd.engine.store import Store, Transaction
 from stackd.engine.taskstate import TaskState
-from stackd.spec.stack import Port, PublishMode
+from stackd.spec.stack import Port, PublishMode, Resources, UpdateConfig, UpdateOrder
 
 from engine_builders import ToyCluster, a_spec, settings
 
@@ -107,3 +107,16 @@ def test_an_update_that_takes_down_too_much_is_found() -> None:
     later = with_rows(cluster, *rows)
     found = check_transition(cluster.view, later.view)
     assert found == ["2 slots of shop_web are in transition, its update allows 1"]
+
+
+def test_what_has_to_leave_a_node_that_has_shrunk_is_not_taken_down_by_the_update_under_way() -> None:
+    wanted = settings(3, update=UpdateConfig(order=UpdateOrder.START_FIRST))
+    cluster = ToyCluster(nodes=1)
+    cluster.run(a_spec(reservations=Resources(nano_cpus=10**9)), wanted)
+    cluster.settle()
+    cluster.drain(1, Availability.PAUSE)
+    cluster.run(a_spec("v2"), wanted)
+    cluster.describe_node(1, resources=Resources(nano_cpus=10**9))
+    cluster.drain(1, Availability.ACTIVE)
+    told = [task for task in cluster.running() if task.desired is TaskState.SHUTDOWN]
+    assert len(told) == 2

@@ -166,18 +166,36 @@ def test_where_another_node_has_room_nothing_gives_way() -> None:
     assert "rollout.gave_way" not in cluster.kinds()
 
 
-def an_update_that_stands_in_its_own_way() -> ToyCluster:
-    """Slot 2 is new and let go at once; slot 1's next task, which is only prepared, has taken the port that is left."""
+def listening(image: str, **fields: Any) -> TaskSpec:
+    return a_spec(image, ports=(PORT,), **fields)
 
-    def spec(image: str) -> TaskSpec:
-        return a_spec(image, ports=(PORT,))
 
+def test_what_is_prepared_takes_no_place_from_a_slot_that_is_let_go_in_the_same_decision() -> None:
     cluster = ToyCluster(nodes=2)
-    cluster.run(spec("v1"), settings(1, update=START_FIRST))
+    cluster.run(listening("v1"), settings(1, update=START_FIRST))
     cluster.settle()
-    cluster.run(spec("v2"), settings(2, update=START_FIRST))
+    cluster.run(listening("v2"), settings(2, update=START_FIRST))
     cluster.round()
-    cluster.run(spec("v3"), settings(2, update=START_FIRST))
+    cluster.run(listening("v3"), settings(2, update=START_FIRST))
+    assert [task.slot for task in cluster.live() if task.desired is TaskState.READY and task.node_id] == []
+    cluster.rounds(9, after_ns=SECOND)
+    assert cluster.images() == ["v3", "v3"]
+
+
+def an_update_that_stands_in_its_own_way() -> ToyCluster:
+    """The turn of slot 3, in which nothing runs, has come; slot 2's next task, which is only prepared, has taken the port that
+    is left, and no node has anything more to report."""
+    wanted = settings(3, update=config(order=UpdateOrder.START_FIRST, delay_ns=2 * SECOND))
+    cluster = ToyCluster(nodes=0)
+    cluster.join(1, labels={"disk": "ssd"})
+    cluster.join(2, labels={"disk": "ssd"})
+    cluster.run(listening("v1", placement=on("node.labels.disk == ssd")), wanted)
+    cluster.rounds(4)
+    cluster.remove_node(1)
+    cluster.join(3)
+    cluster.join(4)
+    cluster.run(listening("v2"), wanted)
+    cluster.until(lambda: any(task.slot == 3 for task in cluster.live() if task.spec == cluster.service().spec))
     return cluster
 
 
@@ -185,23 +203,23 @@ def test_what_is_prepared_gives_way_to_a_slot_in_which_nothing_runs() -> None:
     cluster = an_update_that_stands_in_its_own_way()
     cluster.rounds(40, after_ns=SECOND)
     assert cluster.health().converged
-    assert cluster.images() == ["v3", "v3"]
+    assert cluster.images() == ["v2", "v2", "v2"]
 
 
 def test_what_is_prepared_gives_way_only_when_a_stop_would_have_made_room_by_now() -> None:
     cluster = an_update_that_stands_in_its_own_way()
-    (prepared,) = [task for task in cluster.live() if task.slot == 1 and task.desired is TaskState.READY]
+    (prepared,) = [task for task in cluster.live() if task.slot == 2 and task.desired is TaskState.READY]
     cluster.rounds(9, after_ns=SECOND)
     assert prepared.id in [task.id for task in cluster.live()]
     cluster.rounds(2, after_ns=SECOND)
     assert prepared.id not in [task.id for task in cluster.live()]
-    assert all(task.node_id for task in cluster.live() if task.slot == 2)
+    assert all(task.node_id for task in cluster.live() if task.slot == 3)
 
 
 def test_nothing_is_prepared_while_a_slot_in_which_nothing_runs_waits_for_a_node() -> None:
     cluster = an_update_that_stands_in_its_own_way()
     cluster.rounds(9, after_ns=SECOND)
-    while not all(task.node_id for task in cluster.live() if task.slot == 2):
+    while not all(task.node_id for task in cluster.live() if task.slot == 3):
         cluster.round(SECOND)
     assert [task.slot for task in cluster.live() if task.desired is TaskState.READY] == []
 

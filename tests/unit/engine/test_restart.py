@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from stackd.base.time import SECOND, Duration
-from stackd.engine.inputs import ReportNode, SetSpec, StageContent
-from stackd.engine.model import Availability, NodeState, SpecRow
+from stackd.engine.inputs import ReportNode, ReportTasks, SetSpec, StageContent
+from stackd.engine.model import Availability, NodeState, RolloutState, SpecRow
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import spec_digest
-from stackd.spec.stack import RestartCondition, RestartPolicy
+from stackd.spec.stack import RestartCondition, RestartPolicy, UpdateConfig, UpdateOrder
 
 from engine_builders import BAD, FLAPPING, SOMEBODY, ToyCluster, a_spec, on, once, settings
 
@@ -58,6 +59,21 @@ def test_a_new_leader_keeps_the_delay_that_is_running() -> None:
     cluster.new_leader()
     cluster.until(lambda: bool(cluster.running()))
     assert FIVE_SECONDS <= cluster.now - failed_at <= FIVE_SECONDS + SECOND
+
+
+def test_a_slot_whose_old_and_new_task_end_in_one_report_is_filled_again_also_when_that_pauses_the_update() -> None:
+    start_first = settings(1, update=UpdateConfig(order=UpdateOrder.START_FIRST))
+    cluster = a_cluster(policy())
+    cluster.run(a_spec("v2", restart=policy()), start_first)
+    cluster.until(lambda: all(task.desired is TaskState.RUNNING for task in cluster.live()))
+    ended = [cluster.view.status_of(task.id) for task in cluster.live()]
+    assert len(ended) == 2
+    failed = tuple(msgspec.structs.replace(status, state=TaskState.FAILED) for status in ended)
+    cluster.submit(ReportTasks(node_id=cluster.running()[0].node_id, statuses=failed))
+    rollout = cluster.view.rollouts.get(cluster.service().id)
+    assert rollout is not None
+    assert rollout.state is RolloutState.PAUSED
+    assert [(task.slot, task.spec) for task in cluster.live()] == [(1, cluster.service().spec)]
 
 
 def test_a_task_that_fails_while_it_waits_to_start_is_not_replaced_faster_than_the_delay() -> None:
