@@ -76,7 +76,7 @@ class Interpolation:
     def __init__(self, environment: Environment[str, str], problems: Problems) -> None:
         self._environment = environment
         self._problems = problems
-        self._seen: set[int] = set()
+        self._seen: dict[int, Node] = {}
         self._unset: set[str] = set()
         self._room = MAX_GROWTH_CHARACTERS
 
@@ -95,8 +95,9 @@ class Interpolation:
                         self.visit(entry.value)
 
     def _is_new(self, node: Node) -> bool:
+        """By identity; the nodes are kept, or another one could come to have the identity of one that is gone."""
         new = id(node) not in self._seen
-        self._seen.add(id(node))
+        self._seen[id(node)] = node
         return new
 
     def _replace(self, scalar: Scalar, text: str) -> None:

@@ -107,7 +107,8 @@ class _Builder:
         self._problems = problems
         self._open: list[_Open] = []
         self._anchors: dict[str, _Anchored | None] = {}
-        self._marks: dict[int, Event] = {}
+        self._marks: dict[int, tuple[Node, Event]] = {}
+        """By identity; the nodes are kept, or another one could come to have the identity of one that is gone."""
         self._marked: set[int] = set()
         self._documents = 0
         self._values = 0
@@ -189,22 +190,22 @@ class _Builder:
     def _noted(self, node: N, event: Event) -> N:
         """The node, remembered if it has a mark."""
         if event.tag in _MARKS:
-            self._marks[id(node)] = event
+            self._marks[id(node)] = (node, event)
         return node
 
     def _takes_away(self, mapping: Mapping, key: Scalar, value: Node) -> bool:
         """Whether the value says only that what is below shall go. Within lists nothing has a name to be found by."""
-        mark = self._marks.get(id(value)) if self._marks else None
-        if mark is None or not all(isinstance(each.node, Mapping) for each in self._open):
+        marked = self._marks.get(id(value)) if self._marks else None
+        if marked is None or not all(isinstance(each.node, Mapping) for each in self._open):
             return False
         self._marked.add(id(value))
         mapping.marked[str(key.value)] = key
-        return mark.tag == _RESET
+        return marked[1].tag == _RESET
 
     def check_marks(self) -> None:
         """Reports marks at values that have no key."""
-        for node, event in self._marks.items():
-            if node not in self._marked:
+        for identity, (_, event) in self._marks.items():
+            if identity not in self._marked:
                 hint = "it stands before the value of a key, outside of lists"
                 self._problems.error("spec.yaml.tag", f'"{event.tag}" means nothing here', self._position(event), hint)
 

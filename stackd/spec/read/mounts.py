@@ -49,8 +49,11 @@ def _long_mount(value: Value) -> MountDocument | None:
     if "type" not in fields:
         value.error("spec.mount.bad", f"{value.path} has no type", "a long volume has type, source and target")
         return None
+    kind = fields["type"].choice(MountType)
+    if not kind and fields["type"].is_text():
+        value.meaning_error("spec.mount.bad", f"the type of {value.path} is empty", "a long volume has type, source and target")
     mount = MountDocument(
-        type=fields["type"].choice(MountType),
+        type=kind,
         source=fields.read("source", Value.text, ""),
         target=fields.read("target", lambda field: field.sound_text(mounts.mount_target), ""),
         read_only=fields.read("read_only", Value.boolean, False),

@@ -49,6 +49,14 @@ def test_quoted_scalars_are_text_and_tags_of_yaml_are_followed() -> None:
     assert tree_of(text) == {"a": "1", "b": "true", "c": "2", "d": 3, "e": 4.0, "f": "5", "g": "6\n", "h": True, "i": None}
 
 
+def test_a_mark_belongs_to_its_value_alone_also_when_that_is_forgotten() -> None:
+    """What is taken away is let go by the reader; nothing that comes later may be taken for it."""
+    text = "".join(f"m{number}: {{gone: !reset {{a: 1}}}}\nkept{number}: {{mode: {{a: word}}}}\n" for number in range(300))
+    tree = tree_of(text)
+    assert isinstance(tree, dict)
+    assert [name for name, value in tree.items() if name.startswith("kept") and value != {"mode": {"a": "word"}}] == []
+
+
 def test_merges_take_what_is_not_written_and_earlier_ones_win() -> None:
     text = """
 x-a: &a {one: 1, two: 1}
