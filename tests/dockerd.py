@@ -106,6 +106,7 @@ class PrivateDockerd:
             self.stop()
             self._remove_network()
             self._remove_cgroups()
+            self._end_shims()
             self._remove_mounts()
             shutil.rmtree(self.directory)
 
@@ -124,6 +125,15 @@ class PrivateDockerd:
 
     def inspect(self, container: str) -> Any:
         return json.loads(self.docker("inspect", container))[0]
+
+    def _end_shims(self) -> None:
+        """End the containers' keepers that an engine which was killed has lost sight of."""
+        place = os.fsencode(self.directory)
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().split(b"\0")
+                if os.path.basename(words[0]).startswith(b"containerd-shim") and any(word.startswith(place) for word in words):
+                    os.kill(int(path.parent.name), signal.SIGKILL)
 
     def _answers(self) -> bool:
         if self._process is None or self._process.poll() is not None:
