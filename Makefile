@@ -48,7 +48,7 @@ soak-raft: $(STAMP)  ## SEED=1 COUNT=1000 JOBS=1: that many histories of consens
 chaos-raft: $(STAMP)  ## SEED=7 DURATION=120: kill, cut off and starve a real cluster; needs root
 	$(BIN)/python -m benchmarks.chaos_raft --seed $(or $(SEED),1) --duration $(or $(DURATION),60)
 
-chaos: $(STAMP)  ## SEED=7 DURATION=120: the same for a whole cluster under deploys; needs root, and dockerd for one node
+chaos: $(STAMP)  ## SEED=7 DURATION=120: the same for a whole cluster that is worked with; needs root, and dockerd for one node
 	$(BIN)/python -m benchmarks.chaos --seed $(or $(SEED),1) --duration $(or $(DURATION),60) $(ARGS)
 
 attack: $(STAMP) ## CONNECTIONS=10000: silent connections against a manager's ports; needs root

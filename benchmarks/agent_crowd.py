@@ -26,7 +26,7 @@ from stackd.api.stream import Stream
 from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import NodeId
 from stackd.base.time import Instant
-from stackd.engine.model import NodeCertificate
+from stackd.engine.parts import NodeCertificate
 from stackd.security.identity import NodeKey, read_certificate
 from stackd.security.tokens import JoinToken
 from stackd.simulation.executor import FakeExecutor

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 
 from benchmarks.figures import figure
 from cluster import Cluster, ClusterNode, cluster_of

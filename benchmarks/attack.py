@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from stackd.base.errors import StackdError
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 
 from benchmarks.agents import resident_megabytes
 from benchmarks.figures import figure

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.chaos_commands import COMMAND_SECONDS, Ended, command
+from benchmarks.chaos_recorder import Violation
 from cluster import Cluster, ClusterNode, cluster_of
 from dockerd import PrivateDockerd, private_dockerd
 from images import busybox_archive
@@ -22,33 +26,50 @@ ENGINE_NODE = NODES - 1
 IMAGE = "chaos:1"
 DISK = "size=64m"
 WRONG_CLOCK = Path(__file__).parent / "wrong_clock"
+QUICK_SECONDS = 1.0
+"""In which a command is done on a machine that isn't slow, with all daemons on it."""
+SLOWNESS_MAX = 5.0
 
 
 @dataclass
 class Ground:
-    """The cluster, and `records`, the directory in which every task leaves a line when it starts. `down` are the nodes whose
-    daemon is to stay away for a while."""
+    """The cluster below `directory`, and `records`, the directory in which every task leaves a line when it starts. `down` are
+    the nodes whose daemon is to stay away for a while."""
 
     cluster: Cluster
     engine: PrivateDockerd | None
+    directory: Path
     records: Path
     down: set[str] = field(default_factory=set)
-    ended: int = 0
-    """How often a daemon has ended by itself."""
     is_over: bool = False
     """Nothing is started any more."""
+    slowness: float = 1.0
+    """How many times longer than usual things may take on this machine."""
 
     @property
     def nodes(self) -> Sequence[ClusterNode]:
         return self.cluster.nodes
 
-    @property
-    def managers(self) -> Sequence[ClusterNode]:
-        return self.nodes[:MANAGERS]
+    async def command(self, node: ClusterNode, *arguments: str) -> Ended:
+        """Type a command at a node; see `chaos_commands.command`."""
+        return await command(node, *arguments, seconds=COMMAND_SECONDS * self.slowness)
+
+    def one_of(self, names: Set[str], chance: random.Random) -> ClusterNode:
+        """Any of the nodes of these names."""
+        return chance.choice([node for node in self.nodes if node.name in names])
+
+    def measure(self) -> None:
+        """See how slow the machine is now, by a command that does little. It only ever gets slower: who has begun to wait
+        was promised the time."""
+        began = time.monotonic()
+        self.nodes[0].cli("version")
+        took = time.monotonic() - began
+        self.slowness = min(max(self.slowness, took / QUICK_SECONDS), SLOWNESS_MAX)
 
     def set_clock(self, node: ClusterNode, seconds: float) -> None:
         """Let the node's clock be off by so much."""
-        _clock(node).write_bytes(struct.pack("<q", int(seconds * 1e9)))
+        with _clock(node).open("r+b") as file:  # never shorter: a daemon that has it mapped would be ended by that
+            file.write(struct.pack("<q", int(seconds * 1e9)))
 
     @contextlib.contextmanager
     def full_disk(self, node: ClusterNode) -> Iterator[None]:
@@ -83,12 +104,11 @@ class Ground:
         for node in self.nodes:
             self.bring_back(node)
 
-    def revive(self) -> None:
-        """Start those daemons again that have ended by themselves, as their supervisor does."""
+    def check_daemons(self) -> None:
+        """See that no daemon has ended by itself. Raises Violation."""
         for node in self.nodes:
             if node.name not in self.down and not node.is_running:
-                self.ended += 1
-                node.start_soon()
+                raise Violation(f"the daemon of {node.name} has ended by itself, with exit code {node.exit_code}")
 
 
 @contextlib.contextmanager
@@ -104,13 +124,14 @@ def prepared(directory: Path, *, with_engine: bool) -> Iterator[Ground]:
             engine.import_image(IMAGE, busybox_archive())
         engines = [*[None] * ENGINE_NODE, engine]
         cluster = stack.enter_context(cluster_of(NODES, engines=engines, home=directory, started=False))
-        ground = Ground(cluster, engine, records)
+        ground = Ground(cluster, engine, directory, records)
         for node in cluster.nodes:
-            ground.set_clock(node, 0)
+            _clock(node).write_bytes(bytes(8))
             path = os.pathsep.join(filter(None, (str(WRONG_CLOCK), os.environ.get("PYTHONPATH"))))
             node.environment = {"PYTHONPATH": path, "WRONG_CLOCK": str(_clock(node))}
         cluster.start()
         cluster.form(MANAGERS)
+        ground.measure()
         try:
             yield ground
         finally:

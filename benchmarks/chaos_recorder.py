@@ -1,36 +1,25 @@
-"""What is said and seen from outside while chaos goes on, and what must never be.
+"""What is known outside of the cluster while chaos goes on, and what must never be.
 
-Deployers use the command alone: each owns a stack and deploys one release of it after the other, to whichever manager it meets.
-What a command has acknowledged is noted here, where nothing fails. What runs is counted in the machine's process table and the
-engine's own list, and every task has left a line with its release when it was started.
+What a command has acknowledged is noted here, where nothing fails. What runs is read off the machine's process table, and every
+task leaves a line when it starts: which release, slot and node it is of. Nothing here asks the cluster.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
+import math
 import os
-import random
-import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from benchmarks.chaos_ground import IMAGE, NODES, Ground
-from cluster import ClusterNode
-from node import STACKD
+T = TypeVar("T")
 
-COMMAND_SECONDS = 6.0
-"""A command that takes longer is ended; what became of it is unknown."""
-STEADY_REPLICAS = 4
-STEADY_PARALLELISM = 1
-MISSES = 2
-"""Looks in a row that may find too few: one takes a while, and misses what starts in the middle of it."""
 MARK = "STACKD_CHAOS"
-"""In the environment of every task: which service it is of."""
+"""In the environment of every task: which stack it is of."""
 
 
 class Violation(Exception):
@@ -38,216 +27,157 @@ class Violation(Exception):
 
 
 @dataclass
-class Deployments:
-    """One stack's releases. `acknowledged` is the newest that a command has confirmed; `open` are later ones of which nobody
-    knows what became."""
+class Asked(Generic[T]):
+    """What was asked for of one thing. `acknowledged` is the latest that a command has confirmed; of those in `open` nobody
+    knows what became; `earlier` is what it may have gone back to by itself, where a failed update does."""
 
-    acknowledged: int = 0
-    open: set[int] = field(default_factory=set)
+    acknowledged: T
+    open: set[T] = field(default_factory=set)
+    earlier: set[T] = field(default_factory=set)
+    goes_back: bool = False
 
     @property
-    def possible(self) -> set[int]:
-        """The releases that the cluster may have now."""
-        return {self.acknowledged, *self.open}
+    def possible(self) -> set[T]:
+        """What the cluster may show now."""
+        return {self.acknowledged, *self.open, *self.earlier}
+
+    def note_acknowledged(self, value: T) -> None:
+        """This is it, whatever became of those before."""
+        self.earlier = self.possible - {value} if self.goes_back else set()
+        self.acknowledged = value
+        self.open.clear()
+
+    def note_completed(self, value: T) -> None:
+        """It was seen to be true everywhere: it doesn't go back any more."""
+        if value == self.acknowledged and not self.open:
+            self.earlier.clear()
 
 
 @dataclass
 class Recorder:
-    """What is known outside."""
+    """What is known outside. `releases` by stack, `roles` and `availability` by node. `drains`: until when a node was (or may
+    have been) drained, in seconds since the epoch."""
 
-    deployments: dict[str, Deployments] = field(default_factory=dict)
-    acknowledged: int = 0
-    refused: int = 0
-    unknown: int = 0
-    reads: int = 0
-    lowest_running: int = STEADY_REPLICAS
+    releases: dict[str, Asked[int]] = field(default_factory=dict)
+    failing: set[tuple[str, int]] = field(default_factory=set)
+    """The releases, by stack, of which no task can ever run."""
+    roles: dict[str, Asked[str]] = field(default_factory=dict)
+    availability: dict[str, Asked[str]] = field(default_factory=dict)
+    drains: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    lowest_running: int = sys.maxsize
+    timeline: list[str] = field(default_factory=list)
 
-    def begin(self, stack: str) -> tuple[Deployments, int]:
-        """The stack and its next release."""
-        deployments = self.deployments.setdefault(stack, Deployments())
-        return deployments, max(deployments.possible) + 1
+    def count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
 
-    def note_acknowledged(self, deployments: Deployments, release: int) -> None:
-        deployments.acknowledged = release
-        deployments.open.clear()
-        self.acknowledged += 1
+    def tell(self, what: str) -> None:
+        """Write down that this happens now, for whoever has to find out why something broke."""
+        self.timeline.append(f"{datetime.now(UTC):%H:%M:%S.%f} {what}")
 
+    def next_release(self, stack: str, *, goes_back: bool) -> tuple[Asked[int], int]:
+        """The stack, and its next release, which is asked for from now on."""
+        asked = self.releases.setdefault(stack, Asked(0, goes_back=goes_back))
+        release = max(asked.possible) + 1
+        asked.open.add(release)
+        return asked, release
 
-def stack_text(
-    name: str, release: int, records: Path, *, replicas: int, parallelism: int, order: str, elsewhere: str = ""
-) -> str:
-    """One service of tasks that run until they are told to end, not on the node `elsewhere`. Each leaves a line with its
-    release when it starts."""
-    return f"""\
-name: {name}
-services:
-  job:
-    image: {IMAGE}
-    environment:
-      {MARK}: {name}
-      RELEASE: "{release}"
-      TASK: "{{{{.Task.ID}}}}"
-    command:
-      - sh
-      - -c
-      - |
-        trap 'exit 0' TERM
-        echo "$$RELEASE" >> "{records}/$$TASK"
-        while :; do sleep 3600 & wait; done
-    volumes:
-      - {records}:{records}
-    stop_grace_period: 2s
-    deploy:
-      replicas: {replicas}
-      restart_policy: {{delay: 200ms}}
-      update_config: {{parallelism: {parallelism}, order: {order}, monitor: 300ms, failure_action: continue}}
-      placement: {{constraints: ["node.hostname != {elsewhere or "none"}"]}}
-"""
+    def managers(self) -> set[str]:
+        """The nodes that may be managers."""
+        return {name for name, role in self.roles.items() if "manager" in role.possible}
+
+    def sure_managers(self) -> set[str]:
+        """The nodes that are to be managers as far as anybody has said."""
+        return {name for name, role in self.roles.items() if role.possible == {"manager"}}
+
+    def begin_drain(self, node: str) -> None:
+        self.drains[node] = math.inf
+
+    def end_drain(self, node: str) -> None:
+        self.drains[node] = time.time()
 
 
-class Deployers:
-    """Those who deploy all the time, with the command."""
+@dataclass(frozen=True)
+class Start:
+    """What a task has written when it was started; `at` is in seconds since the epoch."""
 
-    def __init__(self, ground: Ground, recorder: Recorder, directory: Path, seed: int) -> None:
-        self._ground = ground
-        self._recorder = recorder
-        self._directory = directory
-        self._seed = seed
-
-    async def deploy_at_random(self, name: str) -> None:
-        chance = random.Random(f"{self._seed}-{name}")
-        while True:
-            replicas, parallelism = chance.randint(1, 5), chance.randint(1, 3)
-            order = chance.choice(("stop-first", "start-first"))
-            await self.deploy(name, chance, replicas=replicas, parallelism=parallelism, order=order)
-            await asyncio.sleep(chance.uniform(0.1, 2.0))
-            await self.look(name, chance)
-
-    async def roll_steadily(self, name: str) -> None:
-        """Releases of one service that is never to fall below its floor."""
-        chance = random.Random(f"{self._seed}-{name}")
-        while True:
-            await self.deploy_steady(name, chance)
-            await asyncio.sleep(chance.uniform(1.0, 5.0))
-
-    async def deploy_steady(self, name: str, chance: random.Random) -> bool:
-        """Not on the node with the engine: one that was killed ends its containers when it starts again."""
-        return await self.deploy(
-            name,
-            chance,
-            replicas=STEADY_REPLICAS,
-            parallelism=STEADY_PARALLELISM,
-            order="stop-first",
-            elsewhere=f"node{NODES}",
-        )
-
-    async def deploy(
-        self, name: str, chance: random.Random, *, replicas: int, parallelism: int, order: str, elsewhere: str = ""
-    ) -> bool:
-        """Deploy the next release; whether it was acknowledged."""
-        deployments, release = self._recorder.begin(name)
-        text = stack_text(
-            name,
-            release,
-            self._ground.records,
-            replicas=replicas,
-            parallelism=parallelism,
-            order=order,
-            elsewhere=elsewhere,
-        )
-        file = self._directory / f"{name}.yaml"
-        file.write_text(text)
-        deployments.open.add(release)
-        code, _, said = await command(chance.choice(self._ground.managers), "apply", "-f", str(file), "--detach", "--yes")
-        if code == 0:
-            self._recorder.note_acknowledged(deployments, release)
-        elif code is None or "unknown" in said:
-            self._recorder.unknown += 1
-        else:
-            self._recorder.refused += 1
-        return code == 0
-
-    async def look(self, name: str, chance: random.Random) -> None:
-        """Ask any manager which release the stack has. Raises Violation if an acknowledged one is gone."""
-        before = self._recorder.deployments[name].acknowledged
-        code, out, _ = await command(chance.choice(self._ground.managers), "service", "inspect", f"{name}_job", "-o", "json")
-        if code != 0:
-            return
-        self._recorder.reads += 1
-        check_release(name, self._recorder.deployments[name], before, release_in(json.loads(out)))
+    release: int
+    slot: str
+    node: str
+    at: float
 
 
-def check_release(name: str, deployments: Deployments, before: int, release: int) -> None:
-    """See that a stack may have that release, if `before` was the newest acknowledged one when somebody began to look. Raises
+def check_release(recorder: Recorder, stack: str, detail: Any) -> None:
+    """See that what `service inspect -o json` shows may be, and that a release which can't run isn't said to. Raises
     Violation."""
-    if release < before or release > max(deployments.possible):
-        possible = sorted(deployments.possible)
-        raise Violation(f"{name} has release {release}; {before} was acknowledged, {possible} are possible")
+    asked, release, service = recorder.releases[stack], release_in(detail), detail["service"]
+    if release not in asked.possible:
+        raise Violation(
+            f"{stack} has release {release}; {asked.acknowledged} was acknowledged, {sorted(asked.possible)} are possible"
+        )
+    if (stack, release) in recorder.failing and (service["converged"] or service["updated"]):
+        raise Violation(f"release {release} of {stack} can't run, and is said to: {service}")
+    if service["converged"]:
+        asked.note_completed(release)
 
 
-async def watch_the_floor(recorder: Recorder, name: str, records: Path) -> None:
-    """Count the steady service's processes, four times a second. It may never have fewer than its updates leave running."""
-    floor, misses = STEADY_REPLICAS - STEADY_PARALLELISM, 0
-    while True:
-        running = len(processes_of(name, records))
-        misses = misses + 1 if running < floor else 0
-        if misses > MISSES:
-            raise Violation(f"{name} has {running} processes; its updates leave {floor} running")
-        if not misses:
-            recorder.lowest_running = min(recorder.lowest_running, running)
-        await asyncio.sleep(0.02 if misses else 0.25)
-
-
-async def command(node: ClusterNode, *arguments: str) -> tuple[int | None, str, str]:
-    """Run the command against a node: exit code (None: it was ended), output, errors."""
-    process = await asyncio.create_subprocess_exec(
-        *STACKD,
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "STACKD_HOST": node.host},
-    )
-    try:
-        async with asyncio.timeout(COMMAND_SECONDS):
-            out, said = await process.communicate()
-    except TimeoutError:
-        return None, "", ""
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-            await process.wait()
-    return process.returncode, out.decode(), said.decode()
+def check_asked(what: str, asked: Asked[str], shown: str) -> None:
+    """See that what is shown was asked for. Raises Violation."""
+    if shown not in asked.possible:
+        raise Violation(f"{what} is {shown}; {asked.acknowledged} was acknowledged, {sorted(asked.possible)} are possible")
 
 
 def release_in(detail: Any) -> int:
     """The release in what `service inspect -o json` shows."""
-    for name, value in _environment(detail):
+    environment = detail["spec"]["container"]["env"]
+    for variable in environment:
+        name, _, value = variable.partition("=")
         if name == "RELEASE":
             return int(value)
-    raise Violation(f"a service without a release: {json.dumps(detail)[:500]}")
+    raise Violation(f"a service without a release: {environment}")
 
 
-def _environment(found: Any) -> Sequence[tuple[str, str]]:
-    """The environment, wherever it stands in there."""
-    if isinstance(found, dict):
-        if isinstance(env := found.get("env"), dict):
-            return list(env.items())
-        if isinstance(env, list):
-            return [tuple(one) if isinstance(one, list) else tuple(one.split("=", 1)) for one in env]
-        found = list(found.values())
-    if isinstance(found, list):
-        for one in found:
-            if environment := _environment(one):
-                return environment
-    return ()
+def check_floor(floor: int, running: Collection[str], started: Mapping[str, Start], drains: Mapping[str, float]) -> None:
+    """See that no fewer slots of a service run than its updates leave running. `running` are the slots that do, `started` has
+    the latest start of each. A slot whose task had to leave a drained node doesn't count until the next one runs. Raises
+    Violation."""
+    left = {slot: start for slot, start in started.items() if slot not in running}
+    moved = {slot for slot, start in left.items() if start.at <= drains.get(start.node, -math.inf)}
+    if len(running) < floor - len(moved):
+        raise Violation(
+            f"{len(running)} slots run, {sorted(running)}; the updates leave {floor} running, and drains took {sorted(moved)}. "
+            f"Latest starts in the others: {left}"
+        )
 
 
-def processes_of(name: str, records: Path) -> dict[str, int]:
-    """What runs of that stack on this machine: the task's id and the process that is its first."""
-    found: dict[str, int] = {}
-    mark, ours = f"{MARK}={name}".encode(), os.fsencode(records)
+def check_starts(records: Path) -> int:
+    """Every task was started once. Returns how many were. Raises Violation."""
+    count = 0
+    for path in records.glob("*/*"):
+        lines = path.read_text().splitlines()
+        if len(lines) != 1:
+            raise Violation(f"task {path.name} was started {len(lines)} times: {lines}")
+        count += 1
+    return count
+
+
+def latest_starts(records: Path) -> dict[str, Start]:
+    """The latest start in each slot of the stack whose records these are."""
+    found: dict[str, Start] = {}
+    for path in records.iterdir():
+        words = path.read_text().split()
+        if len(words) < 3:
+            continue  # it is being written
+        start = Start(int(words[0]), words[1], words[2], path.stat().st_mtime)
+        if start.slot not in found or found[start.slot].at < start.at:
+            found[start.slot] = start
+    return found
+
+
+def processes_of(stack: str, records: Path) -> dict[str, str]:
+    """What runs of that stack on this machine: the slots of its tasks, by the tasks' ids."""
+    found: dict[str, str] = {}
+    mark, ours = f"{MARK}={stack}".encode(), os.fsencode(records)
     for place in Path("/proc").glob("[0-9]*"):
         try:
             said = (place / "cmdline").read_bytes()
@@ -257,17 +187,6 @@ def processes_of(name: str, records: Path) -> dict[str, int]:
         except OSError:
             continue
         if mark in environment:
-            task = next(one[5:] for one in environment if one.startswith(b"TASK=")).decode()
-            found[task] = min(found.get(task, sys.maxsize), int(place.name))
+            variables = dict(one.decode().partition("=")[::2] for one in environment)
+            found[variables["TASK"]] = variables["SLOT"]
     return found
-
-
-def check_starts(records: Path) -> int:
-    """Every task was started once. Returns how many were. Raises Violation."""
-    count = 0
-    for path in records.iterdir():
-        lines = path.read_text().splitlines()
-        if len(lines) != 1:
-            raise Violation(f"task {path.name} was started {len(lines)} times: {lines}")
-        count += 1
-    return count

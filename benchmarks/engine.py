@@ -31,18 +31,9 @@ from stackd.engine.inputs import (
     StackManifest,
     StageContent,
 )
-from stackd.engine.model import (
-    Node,
-    NodeDescription,
-    NodeState,
-    NodeStatus,
-    Owner,
-    Principal,
-    PrincipalKind,
-    SpecRow,
-    Task,
-    TaskStatus,
-)
+from stackd.engine.model import Node, SpecRow, Task
+from stackd.engine.parts import NodeDescription, NodeState, Owner, Principal, PrincipalKind
+from stackd.engine.status import NodeStatus, TaskStatus
 from stackd.engine.step import step
 from stackd.engine.store import Store, Transaction
 from stackd.engine.taskstate import TaskState

@@ -9,17 +9,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stackd.api.client import Client
-from stackd.api.cluster import JoinTokenRequest, UpdateNodeRequest
+from stackd.api.cluster import UpdateNodeRequest
 from stackd.api.control import ApplyRequest, ListRequest, NameRequest
 from stackd.base.errors import StackdError
-from stackd.engine.model import Availability, Role
+from stackd.engine.parts import Availability, Role
 from stackd.spec.files import DictFiles
 from stackd.spec.load import load_stack
 from stackd.spec.stack import StackSpec
 from stackd.spec.surroundings import Surroundings
 
 from benchmarks.cluster_ground import MANAGERS, TASKS, Engines, command_of, wait
-from cluster import ClusterNode
+from cluster import Cluster
 
 SERVICE = "bench_web"
 SECONDS = 30.0
@@ -54,26 +54,16 @@ class OurCluster:
 
     name = "stackd"
 
-    def __init__(self, engines: Engines, home: Path) -> None:
+    def __init__(self, engines: Engines, cluster: Cluster) -> None:
         self._engines = engines
+        self._cluster = cluster
+        self._nodes = cluster.nodes
         self._round = 0
-        self.nodes: list[ClusterNode] = []
-        for number, (host, engine) in enumerate(zip(engines.hosts, engines.engines, strict=True)):
-            place = home / f"node{number + 1}"
-            place.mkdir()
-            self.nodes.append(ClusterNode(place, host, f"node{number + 1}", engine))
-        for node in self.nodes:
-            node.start_soon()
-        for node in self.nodes:
-            node.wait_started()
 
     def form(self) -> None:
-        first, *others = self.nodes
+        first, *others = self._nodes
         first.init()
-        tokens = {}
-        with self._client(0) as client:
-            for role in Role:
-                tokens[role] = client.join_token(JoinTokenRequest(role=role)).token
+        tokens = {role: self._cluster.token(role) for role in Role}
         for number, node in enumerate(others, 1):
             node.join(tokens[Role.MANAGER if number < MANAGERS else Role.WORKER], first.join_address)
 
@@ -138,13 +128,13 @@ class OurCluster:
         return True
 
     def kill_manager(self, number: int) -> None:
-        self.nodes[number].kill()
+        self._nodes[number].kill()
 
     def restart_manager(self, number: int) -> None:
-        self.nodes[number].start_soon()
+        self._nodes[number].start_soon()
 
     def pids(self, number: int) -> list[int]:
-        return [self.nodes[number].pid]
+        return [self._nodes[number].pid]
 
     def create_many(self, number: int) -> float:
         specs = [_loaded(stack_text(self._engines.image, "1", f"many{place}", replicas=0)) for place in range(number)]
@@ -158,21 +148,17 @@ class OurCluster:
         with self._client(0) as client:
             return len(client.services(ListRequest()).items)
 
-    def close(self) -> None:
-        with contextlib.ExitStack() as stack:
-            for node in self.nodes:
-                stack.callback(node.clear)
-
     def _client(self, number: int) -> Client:
-        return Client(self.nodes[number].host, timeout_seconds=SECONDS)
+        return Client(self._nodes[number].host, timeout_seconds=SECONDS)
 
 
 @contextlib.contextmanager
 def our_cluster(engines: Engines) -> Iterator[OurCluster]:
     with tempfile.TemporaryDirectory(prefix="stackd-bench-") as place:
-        cluster = OurCluster(engines, Path(place))
+        cluster = Cluster(Path(place), engines.network, engines.engines)
         try:
-            yield cluster
+            cluster.start()
+            yield OurCluster(engines, cluster)
         finally:
             cluster.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from docker.errors import APIError
@@ -142,6 +143,15 @@ class Swarm:
             "update_config": update,
             "rollback_config": UpdateConfig(parallelism=0, delay=0, monitor=1, order="stop-first"),
         }
+
+
+@contextlib.contextmanager
+def swarm_cluster(engines: Engines) -> Iterator[Swarm]:
+    swarm = Swarm(engines)
+    try:
+        yield swarm
+    finally:
+        swarm.close()
 
 
 def _manager_host(node: Any) -> str:

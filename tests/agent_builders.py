@@ -25,7 +25,7 @@ from stackd.api.stream import memory_pair
 from stackd.base.errors import Unavailable
 from stackd.base.ids import BlobDigest, NodeId, ServiceId, TaskId
 from stackd.base.time import SECOND, Duration, Instant
-from stackd.engine.model import TaskStatus
+from stackd.engine.status import TaskStatus
 from stackd.engine.taskstate import TaskState
 from stackd.simulation.executor import FakeExecutor
 from stackd.simulation.host import FakeHost

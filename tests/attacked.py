@@ -29,7 +29,7 @@ from stackd.api.secure import TlsMaterial, peer_of, secure_channel, serve_tls
 from stackd.api.server import service_handlers
 from stackd.base.errors import StackdError
 from stackd.base.records import encode
-from stackd.engine.model import NodeDescription, Principal, PrincipalKind, Role
+from stackd.engine.parts import NodeDescription, Principal, PrincipalKind, Role
 from stackd.manager.fellows import Fellows
 from stackd.raft.address import listen
 from stackd.raft.credentials import Credentials

@@ -24,7 +24,7 @@ from stackd.api.control import ListRequest
 from stackd.api.local import InitRequest, JoinClusterRequest
 from stackd.api.views import NodeView, TaskView
 from stackd.base.errors import StackdError
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 
 from dockerd import NAMED, PrivateDockerd
 from hosts import Host, Network, network_of_hosts
@@ -55,6 +55,11 @@ class ClusterNode(RunningNode):
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the daemon has ended, None if it runs; a signal's number is negative."""
+        return self._process.poll() if self._process is not None else None
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start `stackd daemon` without waiting for anything."""

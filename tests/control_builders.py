@@ -17,7 +17,9 @@ from stackd.base.ids import NodeId
 from stackd.base.time import Instant
 from stackd.engine.explain import ServiceHealth, service_health
 from stackd.engine.inputs import DeployRevision, Input, RegisterNode, Reply, ReportTasks
-from stackd.engine.model import NodeDescription, Owner, Principal, PrincipalKind, Service, Task, TaskStatus
+from stackd.engine.model import Service, Task
+from stackd.engine.parts import NodeDescription, Owner, Principal, PrincipalKind
+from stackd.engine.status import TaskStatus
 from stackd.engine.store import Changes, Store
 from stackd.engine.taskstate import Step, TaskState, next_step
 from stackd.engine.view import View

@@ -10,7 +10,7 @@ from typing import Any
 
 from stackd.api.control import Caller
 from stackd.api.server import serve_unix
-from stackd.engine.model import Principal, PrincipalKind
+from stackd.engine.parts import Principal, PrincipalKind
 
 WAIT_SECONDS = 10.0
 

@@ -11,7 +11,7 @@ from stackd.agent.executor.base import TaskContext
 from stackd.api.dispatch import Assignment
 from stackd.base.ids import BlobDigest, NodeId, RevisionId, ServiceId, SpecDigest, TaskId
 from stackd.base.time import Instant
-from stackd.engine.model import TaskStatus
+from stackd.engine.status import TaskStatus
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import ContainerSpec, TaskSpec
 

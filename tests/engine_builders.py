@@ -29,21 +29,9 @@ from stackd.engine.inputs import (
     StageContent,
     Wake,
 )
-from stackd.engine.model import (
-    Availability,
-    Node,
-    NodeDescription,
-    NodeState,
-    Owner,
-    Principal,
-    PrincipalKind,
-    Rollout,
-    Row,
-    Service,
-    SpecRow,
-    Task,
-    TaskStatus,
-)
+from stackd.engine.model import Node, Row, Service, SpecRow, Task
+from stackd.engine.parts import Availability, NodeDescription, NodeState, Owner, Principal, PrincipalKind
+from stackd.engine.status import Rollout, TaskStatus
 from stackd.engine.step import Decision, step
 from stackd.engine.store import Changes, Store, Transaction
 from stackd.engine.taskstate import Step, TaskState, fault_state, next_step

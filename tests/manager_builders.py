@@ -9,18 +9,9 @@ from stackd.base.ids import BlobDigest, NodeId, ServiceId, TaskId
 from stackd.base.records import encode
 from stackd.base.time import Instant
 from stackd.engine.inputs import Applied, Input, RegisterNode, Reply, ReportTasks
-from stackd.engine.model import (
-    Blob,
-    Node,
-    NodeDescription,
-    NodeState,
-    NodeStatus,
-    Row,
-    Service,
-    SpecRow,
-    Task,
-    TaskStatus,
-)
+from stackd.engine.model import Blob, Node, Row, Service, SpecRow, Task
+from stackd.engine.parts import NodeDescription, NodeState
+from stackd.engine.status import NodeStatus, TaskStatus
 from stackd.engine.store import Store, Transaction
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import TABLE_OF

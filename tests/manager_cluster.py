@@ -19,7 +19,8 @@ from stackd.base.errors import StackdError
 from stackd.base.ids import NodeId
 from stackd.base.time import Instant
 from stackd.engine.inputs import Applied, FoundAuthority, RegisterNode
-from stackd.engine.model import SYSTEM, Node, NodeCertificate, NodeDescription, Principal, PrincipalKind, Role
+from stackd.engine.model import Node
+from stackd.engine.parts import SYSTEM, NodeCertificate, NodeDescription, Principal, PrincipalKind, Role
 from stackd.engine.store import Store
 from stackd.manager.authority import new_authority
 from stackd.manager.manager import Foundation, Manager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from stackd.engine.model import Attachment, Endpoint, NetworkStatus, Task
+from stackd.engine.model import Task
+from stackd.engine.parts import Attachment
+from stackd.engine.status import Endpoint, NetworkStatus
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
 from stackd.spec.stack import NetworkAttachment, NetworkSpec, Pool, TaskSpec

@@ -20,7 +20,7 @@ from stackd.agent.executor.process.task import ProcessController
 from stackd.api.dispatch import Assignment
 from stackd.base.ids import BlobDigest, NodeId, ServiceId, SpecDigest, TaskId
 from stackd.base.time import SECOND, Duration, Instant
-from stackd.engine.model import TaskStatus
+from stackd.engine.status import TaskStatus
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import ContainerSpec, Port, Resources, TaskSpec
 

@@ -81,6 +81,9 @@ class LocalPeers:
         events, self._events = self._events, []
         return events
 
+    def rest(self, timeout: float | None) -> bool:
+        return False
+
     def wake(self) -> None:
         self._woken.set()
 

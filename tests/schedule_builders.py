@@ -7,10 +7,12 @@ from typing import Any
 
 from stackd.base.ids import NodeId, ServiceId, TaskId
 from stackd.base.time import Instant
-from stackd.engine.model import Availability, Node, NodeDescription, NodeState, NodeStatus, Role, Service, Task
+from stackd.engine.model import Node, Service, Task
+from stackd.engine.parts import Availability, NodeDescription, NodeState, Role
 from stackd.engine.schedule import placement
 from stackd.engine.schedule.placement import Discount, Group, NodeInfo, Placements
 from stackd.engine.schedule.spread import Candidate, candidate
+from stackd.engine.status import NodeStatus
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import ContainerSpec, Placement, Port, Resources, ServiceSettings, TaskSpec

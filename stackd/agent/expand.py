@@ -15,7 +15,7 @@ import msgspec
 from stackd.agent.executor.base import TaskContext
 from stackd.base.errors import TaskFault
 from stackd.base.records import Pairs
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import FileRef, GenericResource, Mount
 from stackd.spec.template import FUNCTIONS, Function, TemplateError, parse, render
 from stackd.spec.template.functions import Value

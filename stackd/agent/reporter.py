@@ -16,7 +16,7 @@ from stackd.api.dispatch import FromAgent, FromManager, TaskReports
 from stackd.api.stream import Stream
 from stackd.base.ids import TaskId
 from stackd.base.time import Instant
-from stackd.engine.model import TaskStatus
+from stackd.engine.status import TaskStatus
 
 STATUSES_PER_MESSAGE = 500
 """Keeps a message of a node with very many tasks small; the rest follows in the next one."""

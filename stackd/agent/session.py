@@ -36,7 +36,7 @@ from stackd.api.stream import Stream, StreamClosed
 from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import Entropy, NodeId
 from stackd.base.time import SECOND, Clock, Duration
-from stackd.engine.model import NodeCertificate, NodeDescription
+from stackd.engine.parts import NodeCertificate, NodeDescription
 
 log = logging.getLogger(__name__)
 

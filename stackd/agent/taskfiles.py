@@ -19,7 +19,7 @@ import msgspec
 from stackd.api.dispatch import Assignment
 from stackd.base.ids import TaskId
 from stackd.base.records import Record, decoder, encode
-from stackd.engine.model import TaskStatus
+from stackd.engine.status import TaskStatus
 from stackd.spec.stack import TaskSpec
 
 log = logging.getLogger(__name__)

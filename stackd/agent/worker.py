@@ -23,7 +23,7 @@ from stackd.api.dispatch import Assignment
 from stackd.base.errors import Retry, TaskFault
 from stackd.base.time import Clock
 from stackd.engine.allocate.networks import PREDEFINED
-from stackd.engine.model import TaskStatus
+from stackd.engine.status import TaskStatus
 from stackd.engine.taskstate import Step, TaskState, fault_state, is_terminal, may_move, next_step
 
 log = logging.getLogger(__name__)

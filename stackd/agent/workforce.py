@@ -17,7 +17,7 @@ from stackd.api.dispatch import Assignment, Assignments
 from stackd.base.errors import StackdError
 from stackd.base.ids import BlobDigest, NodeId, ServiceId, SpecDigest, TaskId
 from stackd.base.time import Clock, Instant
-from stackd.engine.model import TaskStatus
+from stackd.engine.status import TaskStatus
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import ContainerSpec, NetworkSpec, TaskSpec
 

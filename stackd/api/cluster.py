@@ -14,7 +14,7 @@ import msgspec
 
 from stackd.api.control import Caller, Empty, Message, Method
 from stackd.api.views import ClusterInfoView, NodeView, UserView
-from stackd.engine.model import Availability, Role, UserRole
+from stackd.engine.parts import Availability, Role, UserRole
 
 
 class JoinTokenRequest(Message, frozen=True, kw_only=True):
@@ -126,6 +126,12 @@ class BecomeManagerRequest(Message, frozen=True, kw_only=True):
     address: str
 
 
+class MoveManagerRequest(Message, frozen=True, kw_only=True):
+    """A manager serves nodes at another `address` now, `host:port`."""
+
+    address: str
+
+
 class BecomeManagerResponse(Message, frozen=True, kw_only=True):
     """`membership` is what `raft.membership.decode_membership` reads; `cluster_key` is for the key file and nothing else."""
 
@@ -169,6 +175,7 @@ CLUSTER_METHODS = (
     _method("Backup", Empty, BackupPiece, stream=True),
     _method("Renew", RenewRequest, RenewResponse, nodes=Role.WORKER),
     _method("BecomeManager", BecomeManagerRequest, BecomeManagerResponse, nodes=Role.MANAGER),
+    _method("MoveManager", MoveManagerRequest, Empty, nodes=Role.MANAGER),
     _method("Leave", LeaveRequest, Empty, nodes=Role.WORKER),
 )
 
@@ -191,4 +198,5 @@ class ClusterHandler(Protocol):
     def backup(self, request: Empty, caller: Caller) -> AsyncIterator[BackupPiece]: ...
     async def renew(self, request: RenewRequest, caller: Caller) -> RenewResponse: ...
     async def become_manager(self, request: BecomeManagerRequest, caller: Caller) -> BecomeManagerResponse: ...
+    async def move_manager(self, request: MoveManagerRequest, caller: Caller) -> Empty: ...
     async def leave(self, request: LeaveRequest, caller: Caller) -> Empty: ...

@@ -27,7 +27,7 @@ from stackd.api.views import (
     TaskView,
 )
 from stackd.base.records import Record
-from stackd.engine.model import Principal, Role, UserRole
+from stackd.engine.parts import Principal, Role, UserRole
 from stackd.spec.stack import ExternalKind, NetworkSpec, StackSpec
 
 

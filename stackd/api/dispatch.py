@@ -11,7 +11,8 @@ from __future__ import annotations
 from stackd.base.ids import BlobDigest, NodeId, RevisionId, ServiceId, SpecDigest, TaskId
 from stackd.base.records import Pairs, Record
 from stackd.base.time import Duration
-from stackd.engine.model import NodeCertificate, NodeDescription, TaskStatus
+from stackd.engine.parts import NodeCertificate, NodeDescription
+from stackd.engine.status import TaskStatus
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import GenericResource, NetworkSpec, TaskSpec
 

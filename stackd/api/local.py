@@ -55,7 +55,8 @@ class UnlockRequest(Message, frozen=True, kw_only=True):
 
 class LocalNodeView(Message, frozen=True, kw_only=True):
     """This node as it knows itself. `state` is idle (in no cluster) | locked | alone (a cluster of one, without listeners) |
-    worker | manager; `managers` are the addresses it remembers; `message` says what it waits for."""
+    worker | manager; `managers` are the addresses it remembers; `message` says what it waits for, `doing` how far a command is
+    that is under way here (join, leave)."""
 
     node_id: str
     cluster: str
@@ -65,6 +66,7 @@ class LocalNodeView(Message, frozen=True, kw_only=True):
     managers: tuple[str, ...] = ()
     certificate_until: str | None = None
     message: str = ""
+    doing: str = ""
 
 
 _method = partial(Method, service="Node", local=True)

@@ -17,7 +17,7 @@ import grpc.aio
 
 from stackd.api import codec
 from stackd.base.errors import Refused, Unavailable
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.security.identity import NodeIdentity, Presented, read_certificate
 
 MANAGER_NAME = "stackd-manager"

@@ -24,6 +24,7 @@ import grpc.aio
 from stackd.api import codec
 from stackd.api.control import METHODS, Caller, ControlHandler, Failure, Method
 from stackd.api.forward import Router, forward, forward_stream, is_forwarded
+from stackd.api.metering import LEADER, Called, Metered
 from stackd.base.errors import NotFound, Refused, StackdError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -63,9 +64,11 @@ async def serve_unix(
     caller_of: Callable[[int], Caller],
     more: Sequence[LocalService] = (),
     router: Router | None = None,
+    called: Called | None = None,
 ) -> AsyncIterator[None]:
     """Serve on a unix socket inside the block, Control and whatever `more` there is. `caller_of` turns a user id into a
-    caller: it is the socket's owner. With a `router`, what of Control is not for this manager is carried on.
+    caller: it is the socket's owner. With a `router`, what of Control is not for this manager is carried on. `called` is told
+    of each call.
 
     A socket file left by a dead daemon is replaced. Raises Refused with api.socket.in_use if a daemon listens there,
     api.socket.not_a_socket if the file is something else, api.socket.path_too_long, or api.socket.unusable."""
@@ -74,7 +77,10 @@ async def serve_unix(
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_LIMIT)
     services = (LocalService(METHODS, handler, router), *more)
     server.add_generic_rpc_handlers(
-        tuple(service_handlers(one.methods, one.handler, lambda _context, _method: caller, one.router) for one in services)
+        tuple(
+            service_handlers(one.methods, one.handler, lambda _context, _method: caller, one.router, called=called)
+            for one in services
+        )
     )
     _bind(server, path)
     await server.start()
@@ -94,10 +100,15 @@ StreamScope = Callable[[Caller, Method], AbstractAsyncContextManager[None]]
 
 
 def control_handlers(
-    handler: ControlHandler, caller_of: CallerOf, router: Router | None = None, scope: StreamScope | None = None
+    handler: ControlHandler,
+    caller_of: CallerOf,
+    router: Router | None = None,
+    scope: StreamScope | None = None,
+    called: Called | None = None,
 ) -> Any:
-    """gRPC's generic handler for every method of Control. With a `router`, what is not for this manager is carried on."""
-    return service_handlers(METHODS, handler, caller_of, router, scope)
+    """gRPC's generic handler for every method of Control. With a `router`, what is not for this manager is carried on; `called`
+    is told of each call."""
+    return service_handlers(METHODS, handler, caller_of, router, scope, called)
 
 
 def service_handlers(
@@ -106,10 +117,12 @@ def service_handlers(
     caller_of: CallerOf,
     router: Router | None = None,
     scope: StreamScope | None = None,
+    called: Called | None = None,
 ) -> Any:
     """The same for another table, whose `handler` has a coroutine (or async generator) for each method."""
     (service,) = {method.service for method in methods}
-    rpcs = {method.name: _rpc(method, handler, caller_of, router, scope or _unbounded) for method in methods}
+    serving = _Serving(caller_of, router, scope or _unbounded, called)
+    rpcs = {method.name: _rpc(method, handler, serving) for method in methods}
     return grpc.method_handlers_generic_handler(f"stackd.v1.{service}", rpcs)
 
 
@@ -123,16 +136,28 @@ def handler_name(method: Method) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
 
 
-def _rpc(method: Method, handler: object, caller_of: CallerOf, router: Router | None, scope: StreamScope) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """How a listener serves the methods of a table."""
+
+    caller_of: CallerOf
+    router: Router | None
+    scope: StreamScope
+    called: Called | None
+
+
+def _rpc(method: Method, handler: object, serving: _Serving) -> Any:
     implementation = getattr(handler, handler_name(method))
 
     async def unary(payload: bytes, context: Any) -> bytes:
         try:
-            caller = caller_of(context, method)
-            if (leader := _elsewhere(method, context, router)) is not None:
-                return await forward(leader, method, payload, caller)
-            request = codec.decode(payload, method.request)
-            return codec.encode(await implementation(request, caller))
+            with Metered(method, serving.called) as call:
+                caller = serving.caller_of(context, method)
+                if (leader := _elsewhere(method, context, serving.router)) is not None:
+                    call.answered = LEADER
+                    return await forward(leader, method, payload, caller)
+                request = codec.decode(payload, method.request)
+                return codec.encode(await implementation(request, caller))
         except Exception as exc:
             failure = _failure(method, exc)
         await _abort(context, failure)
@@ -140,16 +165,18 @@ def _rpc(method: Method, handler: object, caller_of: CallerOf, router: Router | 
 
     async def stream(payload: bytes, context: Any) -> AsyncIterator[bytes]:
         try:
-            caller = caller_of(context, method)
-            leader = _elsewhere(method, context, router)
-            async with scope(caller, method):
-                if leader is not None:
-                    async for carried in forward_stream(leader, method, payload, caller):
-                        yield carried
-                    return
-                request = codec.decode(payload, method.request)
-                async for item in implementation(request, caller):
-                    yield codec.encode(item)
+            with Metered(method, serving.called) as call:
+                caller = serving.caller_of(context, method)
+                leader = _elsewhere(method, context, serving.router)
+                async with serving.scope(caller, method):
+                    if leader is not None:
+                        call.answered = LEADER
+                        async for carried in forward_stream(leader, method, payload, caller):
+                            yield carried
+                        return
+                    request = codec.decode(payload, method.request)
+                    async for item in implementation(request, caller):
+                        yield codec.encode(item)
             return
         except Exception as exc:
             failure = _failure(method, exc)

@@ -17,7 +17,8 @@ import msgspec
 from stackd.api.secure import TlsMaterial
 from stackd.api.views import API_VERSION
 from stackd.base.errors import NotFound, StackdError
-from stackd.base.time import Instant
+from stackd.base.time import Duration, Instant
+from stackd.security.authority import BACKDATED_NS
 from stackd.security.identity import read_certificate
 
 KIND = "Context"
@@ -55,7 +56,11 @@ def encode_context(context: Context) -> str:
 def load_context(name: str, environment: Mapping[str, str]) -> Context:
     """The context of that name, or at that path. Raises NotFound("cli.context.unknown"); StackdError with cli.context.open or
     cli.context.damaged."""
-    path = context_path(name, environment)
+    return read_context(context_path(name, environment))
+
+
+def read_context(path: Path) -> Context:
+    """The context in that file. Raises as `load_context`."""
     try:
         with path.open("rb") as file:
             _check_mode(path, os.fstat(file.fileno()).st_mode)
@@ -68,6 +73,24 @@ def load_context(name: str, environment: Mapping[str, str]) -> Context:
     if context.kind != KIND or not context.managers:
         raise StackdError("cli.context.damaged", f"{path} is no context: it names no manager")
     return context
+
+
+def store_context(path: Path, context: Context) -> None:
+    """Replace the context in that file, whole or not at all. Raises StackdError("cli.context.not_written")."""
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+            file.write(encode_context(context))
+        fresh.replace(path)
+    except OSError as error:
+        why = f"can't write {path}: {error.strerror or error}"
+        raise StackdError("cli.context.not_written", why, hint="the context there is the one before") from error
+
+
+def lifetime(certificate: bytes) -> Duration:
+    """For how long a certificate (PEM) was issued. Raises StackdError("security.certificate.bad")."""
+    presented = read_certificate(certificate)
+    return Duration(presented.not_after - presented.not_before - BACKDATED_NS)
 
 
 def context_path(name: str, environment: Mapping[str, str]) -> Path:

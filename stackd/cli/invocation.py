@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import click
@@ -77,6 +78,15 @@ class Invocation:
         """Whether commands go to the daemon of this machine."""
         host, context = self._destination()
         return not context and not host.startswith(TCP)
+
+    def context_file(self) -> Path | None:
+        """Where the context lies with which commands go to managers far away; None for this machine's daemon."""
+        _, context = self._destination()
+        if not context:
+            return None
+        from stackd.cli.contexts import context_path
+
+        return context_path(context, self.environment)
 
     def _client(self) -> ControlClient:
         host, context = self._destination()

@@ -41,6 +41,33 @@ def chosen(listen: str, advertise: str, seen_as: str = "") -> Addresses:
     return Addresses(here, there)
 
 
+def changed(former: Addresses, listen: str, advertise: str) -> Addresses:
+    """`former` with what is given anew (HOST[:PORT], "" for what it was). Who listened at the advertised address alone does so
+    at the new one. Raises as `chosen`."""
+    if not listen and not advertise:
+        return former
+    if not advertise:
+        port = ManagerAddress.parse(listen).port
+        return chosen(listen, str(ManagerAddress(former.advertise.host, port)))
+    if not listen and former.listen.host == former.advertise.host:
+        return chosen(str(ManagerAddress(ManagerAddress.parse(advertise).host, former.listen.port)), advertise)
+    return chosen(listen or str(former.listen), advertise)
+
+
+def is_here(host: str) -> bool:
+    """Whether this host has that address; also if it can't be told, for a name."""
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return True
+    with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
 _HINT = "say which one: --advertise-addr ADDRESS"
 
 

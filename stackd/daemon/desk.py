@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from stackd import __version__
 from stackd.api.control import Caller, DownProgress, DownRequest, VersionResponse
 from stackd.base.errors import Refused
-from stackd.daemon.metered import Metered
 from stackd.daemon.options import UpOptions
 from stackd.daemon.role import Bystander
 from stackd.daemon.sources import Following
@@ -44,9 +43,9 @@ class Desk:
     stop: Callable[[], Awaitable[None]]
     metrics: Metrics | None = None
 
-    def control(self, manager: Manager, keys: NodeKeys, following: Following) -> NodeControl | Metered:
+    def control(self, manager: Manager, keys: NodeKeys, following: Following) -> NodeControl:
         """Control of a manager."""
-        control = NodeControl(
+        return NodeControl(
             identity=Identity(
                 node_id=manager.managers.me, version=__version__, data_dir=str(self.options.data_dir), pid=os.getpid()
             ),
@@ -57,7 +56,6 @@ class Desk:
             node_idle=self.node_idle,
             stop=self.stop,
         )
-        return control if self.metrics is None else Metered(control, "Control", self.metrics.called)
 
     def bystander(self, why: Refused, node_id: str = "") -> Bystander:
         """Control of a node that is no manager, which refuses with `why`."""

@@ -7,9 +7,10 @@ has that role. One command at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -28,8 +29,9 @@ from stackd.daemon.identity import Identity
 from stackd.daemon.managing import ManagerRole
 from stackd.daemon.supervisor import Supervisor
 from stackd.engine.inputs import FoundAuthority
-from stackd.engine.model import Authority, Principal, PrincipalKind, Role
-from stackd.manager.authority import new_authority
+from stackd.engine.model import Authority
+from stackd.engine.parts import Principal, PrincipalKind, Role
+from stackd.manager.authority import check_root, new_authority
 from stackd.manager.reply import accepted
 from stackd.security.identity import NodeKey
 from stackd.security.keyring import NodeKeys
@@ -59,6 +61,8 @@ class LocalNode:
         self._supervisor = supervisor
         self._home = supervisor.home
         self._turn = asyncio.Lock()
+        self._doing = ""
+        """How far the command is that has its turn."""
 
     async def info(self, request: Empty, caller: Caller) -> LocalNodeView:
         identity, role = self._home.known, self._supervisor.present
@@ -73,8 +77,18 @@ class LocalNode:
             advertise=identity.advertise if identity else "",
             managers=identity.managers if identity else (),
             certificate_until=rfc3339(credentials.presented.not_after) if credentials else None,
-            message=(role.message or self._supervisor.trouble) if role is not None else "changing its role",
+            message=await self._lacks(role) if role is not None else "changing its role",
+            doing=self._doing,
         )
+
+    async def _lacks(self, role: roles.Role) -> str:
+        """What the node waits for. Without a leader everything else is a consequence of that."""
+        if isinstance(role, ManagerRole) and not role.manager.managers.leader:
+            with contextlib.suppress(StackdError):  # it is just ending
+                members = await role.member.members()
+                reached = sum(member.is_connected for member in members)
+                return f"a manager that leads: it reaches {reached} of {len(members)} managers, itself included"
+        return role.message or self._supervisor.trouble
 
     async def init(self, request: InitRequest, caller: Caller) -> LocalNodeView:
         """Raises Refused with daemon.in_cluster, daemon.advertise.unclear or api.listen.failed; what a bad root is refused
@@ -83,8 +97,10 @@ class LocalNode:
             state = self._supervisor.role.state
             if state not in (roles.IDLE, roles.ALONE):
                 raise _in_cluster("`stackd cluster join-token worker` prints how others join it")
-            addresses = chosen(request.listen, request.advertise)
+            addresses = chosen(*self._asked(request.listen, request.advertise))
             check_free(addresses.listen)
+            if request.root:
+                check_root(request.root, request.key, self._supervisor.clock.now())
             if state == roles.IDLE:
                 self._supervisor.found()
                 await self._take_up(lambda: self._supervisor.role.state == roles.ALONE)
@@ -93,13 +109,14 @@ class LocalNode:
 
     async def join(self, request: JoinClusterRequest, caller: Caller) -> LocalNodeView:
         """Raises Refused("daemon.in_cluster"); what `api.join.join` raises."""
-        async with self._turn:
+        async with self._command():
             if self._supervisor.role.state != roles.IDLE:
                 raise _in_cluster("`stackd cluster leave` takes it out of that one")
-            chosen(request.listen, request.advertise, seen_as=_ANYWHERE)
+            asked = self._asked(request.listen, request.advertise)
+            chosen(*asked, seen_as=_ANYWHERE)
             key = self._home.joining_key()
-            answer = await _ask_to_join(request, key)
-            addresses = chosen(request.listen, request.advertise, seen_as=answer.peer)
+            answer = await self._ask_to_join(request, key)
+            addresses = chosen(*asked, seen_as=answer.peer)
             self._home.enter(
                 self._supervisor.named(_identity_in(answer, addresses)),
                 answer.certificate,
@@ -107,18 +124,21 @@ class LocalNode:
                 answer.roots,
                 self._supervisor.clock.now(),
             )
+            self._doing = "it has a place, and looks for the manager that leads"
             await self._take_up(lambda: self._supervisor.welcomed.is_set() and self._has_its_role())
         return await self.info(Empty(), caller)
 
     async def leave(self, request: LeaveClusterRequest, caller: Caller) -> LocalNodeView:
         """Raises Refused("daemon.no_cluster"); without `force` also what the cluster refuses, and Unavailable if it can't be
         asked."""
-        async with self._turn:
+        async with self._command():
             role = self._supervisor.role
             if role.state == roles.IDLE:
                 raise roles.NO_CLUSTER
             if not request.force:
+                self._doing = "asking the managers to let it go"
                 await self._ask_to_leave(role)
+            self._doing = "stopping its tasks"
             changes = self._supervisor.changes
             self._supervisor.vacate()
             await self._supervisor.wait_past(changes)
@@ -133,6 +153,39 @@ class LocalNode:
             self._supervisor.unlock_key = request.key
             await self._take_up(lambda: True)
         return await self.info(Empty(), caller)
+
+    def _asked(self, listen: str, advertise: str) -> tuple[str, str]:
+        """The addresses that a command names, else those that the daemon was started with."""
+        return listen or self._supervisor.options.listen, advertise or self._supervisor.options.advertise
+
+    @contextlib.asynccontextmanager
+    async def _command(self) -> AsyncIterator[None]:
+        """The turn of a command that says how far it is."""
+        async with self._turn:
+            try:
+                yield
+            finally:
+                self._doing = ""
+
+    # Joining
+
+    async def _ask_to_join(self, request: JoinClusterRequest, key: NodeKey) -> JoinAnswer:
+        """The cluster's answer. People may name the port at which joiners are taken, or the one that managers are known by."""
+        token = JoinToken.parse(request.token)
+        question = JoinRequest(
+            secret=token.secret, request=key.request(), hostname=socket.gethostname(), availability=request.availability
+        )
+        last: StackdError | None = None
+        for address in _places(request.manager):
+            self._doing = f"asking at {address}"
+            try:
+                return await join(address, token, question)
+            except StackdError as error:
+                if error.code not in ("api.manager.unreachable", "api.message.malformed"):
+                    raise
+                last = last or error
+        assert last is not None
+        raise last
 
     # Founding
 
@@ -196,13 +249,15 @@ class LocalNode:
     # Waiting
 
     async def _take_up(self, settled: Callable[[], bool]) -> None:
-        """Have the supervisor take up the next role, and wait for it; and for `settled`, but not for ever."""
+        """Have the supervisor take up the next role, and wait for it; and for `settled`, but not for ever. Raises why the node
+        can't be what it was told to be."""
         changes = self._supervisor.changes
         self._supervisor.turn()
         await self._supervisor.wait_past(changes)
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 while not settled():
+                    self._supervisor.check()
                     await asyncio.sleep(_LOOK_SECONDS)
         except TimeoutError:
             log.warning("the node has not settled yet: seconds=%s", SETTLE_SECONDS)
@@ -213,24 +268,6 @@ class LocalNode:
         if credentials is None or credentials.presented.node.role is Role.WORKER:
             return role is not None
         return isinstance(role, ManagerRole) and role.manager.managers.leader_address != ""
-
-
-async def _ask_to_join(request: JoinClusterRequest, key: NodeKey) -> JoinAnswer:
-    """The cluster's answer. People may name the port at which joiners are taken, or the one that managers are known by."""
-    token = JoinToken.parse(request.token)
-    question = JoinRequest(
-        secret=token.secret, request=key.request(), hostname=socket.gethostname(), availability=request.availability
-    )
-    last: StackdError | None = None
-    for address in _places(request.manager):
-        try:
-            return await join(address, token, question)
-        except StackdError as error:
-            if error.code not in ("api.manager.unreachable", "api.message.malformed"):
-                raise
-            last = last or error
-    assert last is not None
-    raise last
 
 
 def _places(text: str) -> tuple[str, ...]:

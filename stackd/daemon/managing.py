@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from stackd.api.dispatch import FromAgent, FromManager, Goodbye
 from stackd.api.forward import Router
 from stackd.api.grpc_stream import dispatcher_handlers
 from stackd.api.join import serve_joiners
+from stackd.api.metering import Called
 from stackd.api.route import LeaderRoute
 from stackd.api.secure import peer_of, serve_tls
 from stackd.api.server import control_handlers, service_handlers
@@ -30,12 +31,12 @@ from stackd.daemon.authoritycopy import AuthorityCopy, renew_if_expired
 from stackd.daemon.credentials import Credentials
 from stackd.daemon.desk import Desk
 from stackd.daemon.home import Home
-from stackd.daemon.metered import Metered
+from stackd.daemon.moving import keep_address
 from stackd.daemon.reach import Reach
 from stackd.daemon.role import ALONE, MANAGER
 from stackd.daemon.sources import Following
 from stackd.engine.model import Node as NodeRecord
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.engine.store import Store
 from stackd.engine.view import View
 from stackd.manager.dispatcher import turn_away
@@ -74,14 +75,16 @@ class ManagerRole:
         manager: Manager,
         member: ClusterMember,
         control: Any,
-        cluster: Any,
         group: asyncio.TaskGroup,
         network: Network | None,
+        renew_expired: Callable[[], None],
     ) -> None:
+        """`renew_expired` renews this node's certificate if it has expired, and asks nobody."""
         self.manager = manager
         self.member = member
         self.control = control
-        self.cluster = cluster
+        self.cluster = manager.cluster
+        self.renew_expired = renew_expired
         self.message = ""
         self.state = ALONE if network is None else MANAGER
         self._group = group
@@ -143,7 +146,7 @@ class ManagerRole:
         log.warning("no manager any more: %s", error.message)
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
+    async def listening(self, called: Called | None) -> AsyncIterator[None]:
         """Serve nodes, people from afar and joiners inside the block. Raises Refused("api.listen.failed")."""
         if self._network is None:
             yield
@@ -151,8 +154,8 @@ class ManagerRole:
         manager, network = self.manager, self._network
         access, material, place = manager.access, network.credentials.material, network.listen
         handlers = (
-            control_handlers(self.control, access.caller_of, self._route, access.scope),
-            service_handlers(CLUSTER_METHODS, self.cluster, access.caller_of, self._route, access.scope),
+            control_handlers(self.control, access.caller_of, self._route, access.scope, called),
+            service_handlers(CLUSTER_METHODS, self.cluster, access.caller_of, self._route, access.scope, called),
             dispatcher_handlers(self.serve_agent),
         )
         async with AsyncExitStack() as listeners:
@@ -170,8 +173,12 @@ class ManagerRole:
 async def managing(home: Home, keys: NodeKeys, network: Network | None, clock: Clock, desk: Desk) -> AsyncIterator[ManagerRole]:
     """A manager that runs inside the block. Raises StackdError if it can't start."""
     copy = AuthorityCopy(home.path)
-    if network is not None:
-        renew_if_expired(network.credentials, copy, keys.cluster.sealer(Purpose.AUTHORITY), clock)
+
+    def renew_expired() -> None:
+        if network is not None:
+            renew_if_expired(network.credentials, copy, keys.cluster.sealer(Purpose.AUTHORITY), clock)
+
+    renew_expired()
     state = _State()
     member = _member(home, keys, network, state)
     snapshot = await member.start()
@@ -186,17 +193,36 @@ async def managing(home: Home, keys: NodeKeys, network: Network | None, clock: C
         following.attach(manager.writer)
         if network is not None:
             copy.follow(manager.writer)
+        ending = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            life = group.create_task(manager.run(), name="manager")
-            control = desk.control(manager, keys, following)
-            cluster = manager.cluster if meter is None else Metered(manager.cluster, "Cluster", meter.called)
-            role = ManagerRole(manager, member, control, cluster, group, network)
-            async with role.listening():
+            life = group.create_task(outlive(_live(manager, network), ending), name="manager")
+            role = ManagerRole(manager, member, desk.control(manager, keys, following), group, network, renew_expired)
+            async with role.listening(meter.called if meter is not None else None):
                 yield role
             await role.close()
+            ending.set()
             life.cancel()
     finally:
         await member.close()
+
+
+async def _live(manager: Manager, network: Network | None) -> None:
+    """Everything that a manager does until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(manager.run(), name="manager's parts")
+        if network is not None:
+            address = keep_address(manager.managers, manager.consensus, network.advertise, network.credentials.material)
+            group.create_task(address, name="own address")
+
+
+async def outlive(life: Coroutine[Any, Any, None], ending: asyncio.Event) -> None:
+    """What fails in `life` because it is about to end is no failure: the next role has nothing to do with it."""
+    try:
+        await life
+    except* StackdError as errors:
+        if not ending.is_set():
+            raise
+        log.info("while the role ended: reason=%s", errors.exceptions[0])
 
 
 class _State:

@@ -11,7 +11,7 @@ from collections import Counter as Count
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -19,11 +19,14 @@ from stackd import __version__
 from stackd.base.errors import Refused, StackdError
 from stackd.daemon.managing import ManagerRole
 from stackd.daemon.role import Role
+from stackd.engine.parts import RolloutState
 from stackd.engine.view import View
 from stackd.raft.consensus import Member
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+
+UNDER_WAY = frozenset({RolloutState.UPDATING, RolloutState.ROLLBACK_STARTED})
 
 SLICE_ROWS = 2_000
 """Rows looked at before the loop gets its turn: about a millisecond."""
@@ -36,6 +39,8 @@ class Metrics:
     """The daemon's meters."""
 
     def __init__(self) -> None:
+        # Else each histogram and label is a series more, which nobody looks at.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._steps = self._histogram("stackd_step_seconds", "Time that one decision of the engine took.", _SECONDS)
         self._inputs = self._histogram("stackd_step_inputs", "Inputs decided on in one step.", _SIZES)
@@ -45,8 +50,8 @@ class Metrics:
         )
         self._calls = Histogram(
             "stackd_call_seconds",
-            "Calls of the API, by method and outcome (an error's code, or ok).",
-            ["method", "outcome"],
+            "Calls of the API, by method, outcome (an error's code, or ok) and who answered (here, or the leader).",
+            ["method", "outcome", "answered"],
             buckets=_SECONDS,
             registry=self._registry,
         )
@@ -62,8 +67,9 @@ class Metrics:
     def not_stored(self, code: str) -> None:
         self._failures.labels(code).inc()
 
-    def called(self, method: str, outcome: str, seconds: float) -> None:
-        self._calls.labels(method, outcome).observe(seconds)
+    def called(self, method: str, outcome: str, answered: str, seconds: float) -> None:
+        """A call has ended (`api.metering.Called`)."""
+        self._calls.labels(method, outcome, answered).observe(seconds)
 
     def text(self, state: Iterable[Metric]) -> bytes:
         """Everything in Prometheus' text form, `state` included."""
@@ -89,7 +95,7 @@ class Gauges:
     """Gathers gauges for one scrape."""
 
     def __init__(self) -> None:
-        build = GaugeMetricFamily("stackd_build", "Always 1; the version is a label.", labels=["version"])
+        build = GaugeMetricFamily("stackd_build_info", "Always 1; the version is a label.", labels=["version"])
         build.add_metric([__version__], 1)
         self.families: list[Metric] = [build]
 
@@ -104,15 +110,25 @@ class Gauges:
 
 
 def gather_manager(role: ManagerRole, members: Sequence[Member], gauges: Gauges) -> None:
-    """What a manager knows besides the state: consensus and sessions."""
-    manager = role.manager
+    """What a manager knows besides the state: consensus, what waits for the writer loop, and sessions."""
+    manager, log = role.manager, role.member.log_position
     gauges.number("stackd_raft_leader", "Whether this manager leads.", manager.managers.leads)
+    gauges.number(
+        "stackd_raft_leader_known",
+        "Whether this manager knows a leader and is in touch with it.",
+        bool(manager.managers.leader),
+    )
+    gauges.number("stackd_raft_term", "The present term: how many elections there were.", log.term)
+    gauges.number("stackd_raft_last_index", "The last entry in the log of this manager.", log.last)
+    gauges.number("stackd_raft_commit_index", "The last entry that is known to be committed.", log.committed)
+    gauges.number("stackd_raft_snapshot_index", "The last entry that the newest snapshot covers.", log.snapshot)
     gauges.number("stackd_raft_applied_index", "The last entry of the log that was applied.", manager.writer.feed.index)
     gauges.number("stackd_raft_members", "Members of consensus.", len(members))
     voters = sum(1 for member in members if member.is_voter)
     gauges.number("stackd_raft_voters", "Members of consensus that have a vote.", voters)
     connected = sum(1 for member in members if member.is_connected)
     gauges.number("stackd_raft_members_connected", "Members that this manager has a stream to, itself included.", connected)
+    gauges.number("stackd_inputs_waiting", "Submissions that wait to be decided on.", manager.writer.waiting)
     dispatcher = manager.role.dispatcher
     agents = dispatcher.agents if dispatcher is not None else 0
     gauges.number("stackd_agents", "Nodes that have a session with this manager.", agents)
@@ -129,6 +145,10 @@ async def gather_state(view: View, gauges: Gauges) -> None:
     gauges.by("stackd_nodes", "Nodes by state.", "state", nodes)
     rollouts = await _count(view.rollouts.values(), lambda row: str(row.state))
     gauges.by("stackd_rollouts", "Rolling updates by state.", "state", rollouts)
+    under_way = [row for row in view.rollouts.values() if row.state in UNDER_WAY]
+    done, total = sum(row.done for row in under_way), sum(row.total for row in under_way)
+    slots = (("done", done), ("left", max(0, total - done)), ("failed", sum(len(row.failed) for row in under_way)))
+    gauges.by("stackd_rollout_tasks", "Tasks of the rolling updates that are under way, by how far they are.", "state", slots)
     frozen = sum(1 for row in view.services.values() if row.frozen)
     gauges.number("stackd_services_frozen", "Services left alone because deciding on them failed.", frozen)
 

@@ -22,14 +22,14 @@ from stackd.api.control import Caller, ControlHandler, DownRequest
 from stackd.api.local import NODE_METHODS
 from stackd.api.locations import socket_path
 from stackd.api.server import LocalService, serve_unix
-from stackd.base.errors import Refused, StackdError
+from stackd.base.errors import Refused
 from stackd.daemon.home import Home, Station
 from stackd.daemon.local import LocalNode, Present
 from stackd.daemon.options import Observer, UpOptions
 from stackd.daemon.role import Role
 from stackd.daemon.sources import asked_source
-from stackd.daemon.supervisor import Supervisor
-from stackd.engine.model import Principal, PrincipalKind
+from stackd.daemon.supervisor import Supervisor, reason_of
+from stackd.engine.parts import Principal, PrincipalKind
 from stackd.raft.directory import DirectoryLock
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Node:
                 yield
                 self.supervisor.stop()
         except ExceptionGroup as errors:
-            if (error := _for_people(errors)) is None:
+            if (error := reason_of(errors)) is None:
                 raise
             raise error from errors
 
@@ -103,7 +103,8 @@ class Node:
             LocalService(CLUSTER_METHODS, Present(lambda: supervisor.role.cluster), router),
             LocalService(NODE_METHODS, LocalNode(supervisor)),
         )
-        async with self._serving_metrics(), serve_unix(path, control, local_caller, more, router):
+        called = self._metrics.called if self._metrics is not None else None
+        async with self._serving_metrics(), serve_unix(path, control, local_caller, more, router, called):
             if observer is not None:
                 known = supervisor.home.known
                 observer.ready(path, known.executor if known is not None else "")
@@ -127,17 +128,6 @@ def _new_metrics() -> Metrics:
     from stackd.daemon.metrics import Metrics  # a fifth of a second that most daemons don't need
 
     return Metrics()
-
-
-def _for_people(errors: ExceptionGroup[Exception]) -> StackdError | None:
-    """The first of the errors that ended the node; None if there is a bug among them, which keeps its traceback."""
-    ours, bugs = errors.split(StackdError)
-    if ours is None or bugs is not None:
-        return None
-    first: Exception = ours
-    while isinstance(first, ExceptionGroup):
-        first = first.exceptions[0]
-    return first if isinstance(first, StackdError) else None
 
 
 def local_caller(uid: int) -> Caller:

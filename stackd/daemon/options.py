@@ -17,7 +17,8 @@ class UpOptions:
     `waits`: in an empty directory the node waits until it is told to found or to join a cluster, as `stackd daemon` does;
     else it is a cluster of its own. `executor` is auto, docker or process; auto is decided once per data directory.
     `docker_host` "" means $DOCKER_HOST or the engine's usual socket. `interval_ns` is how often a git source is looked at.
-    `metrics_address` is HOST:PORT, "" for none."""
+    `metrics_address` is HOST:PORT, "" for none. `listen` and `advertise` are HOST[:PORT], "" for what they were: where the node
+    serves others while it is a manager, and how they reach it."""
 
     data_dir: Path
     source_dir: Path | None = None
@@ -30,6 +31,8 @@ class UpOptions:
     log_level: str = "warning"
     waits: bool = False
     metrics_address: str = ""
+    listen: str = ""
+    advertise: str = ""
 
 
 class Observer(Protocol):

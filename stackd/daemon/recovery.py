@@ -22,7 +22,8 @@ from stackd.daemon.executors import DOCKER, choose_executor, docker_host
 from stackd.daemon.home import Home, Station
 from stackd.daemon.identity import Identity
 from stackd.daemon.options import UpOptions
-from stackd.engine.model import Authority, Role
+from stackd.engine.model import Authority
+from stackd.engine.parts import Role
 from stackd.engine.store import Store
 from stackd.engine.view import View
 from stackd.manager.authority import Issuer, roots_of

@@ -1,8 +1,9 @@
 """Keeps the node's certificate good: renews it in the second half of its life, or when a manager says that it needs another.
 
 Each renewal is for a new key, and asks a manager; what is under way goes on with the certificate before. One that has expired
-already is renewed where nodes join, by whoever still holds its key (`api.join`). A node that can't reach a manager tries again
-for as long as it runs.
+already is renewed where nodes join, by whoever still holds its key (`api.join`); a manager that nobody answers then signs for
+itself, or managers whose certificates have all expired could never agree on anything again. A node that can't reach a manager
+tries again for as long as it runs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from stackd.base.time import SECOND, Clock, Instant
 from stackd.daemon.credentials import Credentials
 from stackd.daemon.home import Home
 from stackd.daemon.reach import Reach
-from stackd.engine.model import NodeCertificate
+from stackd.engine.parts import NodeCertificate
 from stackd.security.identity import NodeKey, renew_at, retry_after
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ LOOK_SECONDS = 3600.0
 
 
 class Renewal:
-    """`run` is its work. `renewed` is called after each renewal."""
+    """`run` is its work. `renewed` is called after each renewal; `renew_alone` renews one that has expired without asking
+    anybody, if this node can do that."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Renewal:
         clock: Clock,
         entropy: Entropy,
         renewed: Callable[[], None],
+        renew_alone: Callable[[], None],
     ) -> None:
         self._home = home
         self._credentials = credentials
@@ -50,6 +53,7 @@ class Renewal:
         self._clock = clock
         self._entropy = entropy
         self._renewed = renewed
+        self._renew_alone = renew_alone
         self._asked_for: Instant | None = None
         self._changed = asyncio.Event()
         self._seed = entropy.getrandbits(32)
@@ -82,16 +86,21 @@ class Renewal:
             try:
                 await self._renew()
                 failures = 0
-            except StackdError as error:
+            except (StackdError, OSError) as error:  # the latter: a full disk, on which the node goes on with what it has
                 failures += 1
-                log.warning("certificate not renewed: code=%s reason=%s", error.code, error.message)
-                await asyncio.sleep(retry_after(failures) / SECOND)
+                log.warning("certificate not renewed: reason=%s", error)
+                await asyncio.sleep(self._pause_after(failures) / SECOND)
 
     @property
     def due(self) -> Instant:
         """When the certificate is to be renewed next."""
         by_age = renew_at(self._credentials.presented, self._seed)
         return by_age if self._asked_for is None else min(by_age, self._asked_for)
+
+    def _pause_after(self, failures: int) -> int:
+        """Not beyond the end of the certificate: then there is more that can be done."""
+        left = self._credentials.presented.not_after - self._clock.now()
+        return min(retry_after(failures), left) if left > 0 else retry_after(failures)
 
     async def _wait_until_due(self) -> None:
         while (left := (self.due - self._clock.now()) / SECOND) > 0:
@@ -103,7 +112,7 @@ class Renewal:
                 pass  # it is time, or time to look at the clock
 
     async def _renew(self) -> None:
-        if self._credentials.presented.expired(self._clock.now()):
+        if self._has_expired():
             await self._renew_expired()
         else:
             key = NodeKey.create()
@@ -113,7 +122,19 @@ class Renewal:
         log.info("certificate renewed: role=%s", self._credentials.presented.node.role)
         self._renewed()
 
+    def _has_expired(self) -> bool:
+        return self._credentials.presented.expired(self._clock.now())
+
     async def _renew_expired(self) -> None:
+        """Ask where nodes join; if nobody leads, do it alone. Raises Unavailable if that isn't possible."""
+        try:
+            await self._ask_joiners()
+        except Unavailable:
+            self._renew_alone()
+            if self._has_expired():
+                raise
+
+    async def _ask_joiners(self) -> None:
         """The key stays: it is what proves who we are."""
         material = self._credentials.material()
         key = NodeKey.load(material.key)

@@ -101,7 +101,9 @@ NO_CLUSTER = Refused(
     hint="`stackd cluster init` founds one, `stackd cluster join` joins one",
 )
 NOT_A_MANAGER = Refused(
-    "daemon.not_a_manager", "this node is a worker: it can't answer for the cluster", hint="ask a manager, or use --host"
+    "daemon.not_a_manager",
+    "this node is a worker: it can't answer for the cluster",
+    hint="type it on a manager, or use --context with what `stackd cluster ca user` makes there",
 )
 IS_LOCKED = Refused("daemon.locked", "this manager is locked", hint="`stackd cluster unlock`")
 

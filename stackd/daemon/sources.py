@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Collection
 from pathlib import Path
 
-from stackd.base.errors import Refused
+from stackd.base.errors import Retry, StackdError
 from stackd.base.ids import NodeId
 from stackd.daemon.options import UpOptions
-from stackd.engine.inputs import DeployRevision, PutSource, Rejected, Reply, ReportSource
-from stackd.engine.model import SYSTEM, NodeState, Owner, Principal, PrincipalKind, Source, SourceKind
+from stackd.engine.inputs import DeployRevision, PutSource, Reply, ReportSource
+from stackd.engine.model import Source
+from stackd.engine.parts import SYSTEM, NodeState, Owner, Principal, PrincipalKind, SourceKind
 from stackd.gitops.remote import checked_remote
 from stackd.gitops.runner import Origin, SourceRunner, Sources
 from stackd.gitops.snapshot import SourceSnapshot
 from stackd.gitops.source_git import GitLocation, GitSource
 from stackd.manager.intake import deploy, prepare
+from stackd.manager.reply import accepted
 from stackd.manager.writer import Writer
 from stackd.security.keys import RootKey
+
+log = logging.getLogger(__name__)
 
 MAIN = "main"
 """The name of the source that `stackd up` follows. Pointed elsewhere it is still the same source: stacks of one name go
@@ -55,6 +60,9 @@ class Proposals:
 
 REGISTER_SECONDS = 10.0
 """How long the first look waits for the leader's own agent: without any node every task would be unplaced for a moment."""
+
+RECORD_AGAIN_SECONDS = 1.0
+"""Between attempts to record the source that the command line names."""
 
 
 class Following:
@@ -138,11 +146,16 @@ async def open_sources(options: UpOptions, writer: Writer, key: RootKey) -> Sour
 
 
 async def _record(source: Source, writer: Writer) -> None:
-    match await writer.submit(PutSource(source=source, principal=SYSTEM)):
-        case Rejected(code=code, message=message, hint=hint):
-            raise Refused(code, message, hint=hint or None)
-        case _:
-            pass
+    """Once the log can take it: another manager may be about to lead, or the disk be full. Raises what the state refuses."""
+    while True:
+        try:
+            accepted(await writer.submit(PutSource(source=source, principal=SYSTEM)))
+            return
+        except StackdError as error:
+            if error.retry is Retry.NEVER:
+                raise
+            log.info("source not recorded yet: source=%s code=%s", source.name, error.code)
+        await asyncio.sleep(RECORD_AGAIN_SECONDS)
 
 
 def _origin(source: Source, options: UpOptions, key: RootKey) -> Origin:

@@ -22,6 +22,7 @@ from stackd.api.addresses import ManagerAddress
 from stackd.api.dispatch import FromAgent, FromManager, Standing
 from stackd.api.stream import Stream
 from stackd.base.errors import StackdError, Unavailable
+from stackd.daemon.addresses import Addresses, changed, is_here
 from stackd.daemon.clock import SystemClock
 from stackd.daemon.credentials import Credentials
 from stackd.daemon.desk import Desk
@@ -34,8 +35,8 @@ from stackd.daemon.reach import Reach
 from stackd.daemon.renewal import Renewal
 from stackd.daemon.role import ALONE, IDLE, IS_LOCKED, LOCKED, NO_CLUSTER, NOT_A_MANAGER, Role, Waiting
 from stackd.daemon.worker import Worker
-from stackd.engine.model import NodeCertificate
-from stackd.engine.model import Role as NodeRole
+from stackd.engine.parts import NodeCertificate
+from stackd.engine.parts import Role as NodeRole
 from stackd.manager.feed import Feed
 from stackd.security.keyring import NodeKeys
 
@@ -83,6 +84,8 @@ class Supervisor:
         """Agent and renewal: what goes on while roles change."""
         self.welcomed = asyncio.Event()
         """A manager has said how this node stands in the cluster."""
+        self._failure: StackdError | None = None
+        """Why the node's life has ended."""
 
     # What commands and the local API use
 
@@ -99,8 +102,14 @@ class Supervisor:
         return self._changes.index
 
     async def wait_past(self, changes: int) -> None:
-        """Return once there is another role than the one that `changes` counted."""
+        """Return once there is another role than the one that `changes` counted. Raises why there won't be one."""
         await self._changes.wait_past(changes)
+        self.check()
+
+    def check(self) -> None:
+        """Raises StackdError once the node's life has ended, with the reason: whoever waits for something hears it."""
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
 
     def turn(self) -> None:
         """What is on the disk has changed: take up the role that it says."""
@@ -141,7 +150,23 @@ class Supervisor:
     # The node's life
 
     async def run(self) -> None:
-        """Raises StackdError when a role can't be taken up, or can't go on."""
+        """Raises an ExceptionGroup when a role can't be taken up, or can't go on."""
+        try:
+            await self._be_what_it_is()
+        except ExceptionGroup as errors:
+            self._end(reason_of(errors) or Unavailable("daemon.broken", "the daemon ends by a defect", hint="see its log"))
+            raise
+        self._end(_stopping())
+
+    def _end(self, why: StackdError) -> None:
+        """There will be no other role."""
+        self._failure = why
+        self.present = None
+        self._changes.advance(self._changes.index + 1)
+
+    async def _be_what_it_is(self) -> None:
+        """One role after the other."""
+        self._take_addresses()
         async with asyncio.TaskGroup() as group:
             while not self._stopping:
                 self._turn.clear()
@@ -160,6 +185,18 @@ class Supervisor:
                     self.home.end_as_manager()
             for life in self._lives:
                 life.cancel()
+
+    def _take_addresses(self) -> None:
+        """A node that is in a cluster takes up the addresses that it was started with; others hear of it from the manager that
+        it is (`moving.py`). Raises StackdError("api.address.bad") or Refused("daemon.advertise.unclear")."""
+        identity = self.home.known
+        if identity is None or not identity.advertise:
+            return
+        former = Addresses(ManagerAddress.parse(identity.listen), ManagerAddress.parse(identity.advertise))
+        now = changed(former, self.options.listen, self.options.advertise)
+        self.home.remember(msgspec.structs.replace(identity, listen=str(now.listen), advertise=str(now.advertise)))
+        if self.home.station is Station.MANAGER and not is_here(now.advertise.host):
+            log.warning("this host has no such address: advertised=%s; --advertise-addr names another one", now.advertise)
 
     @asynccontextmanager
     async def _next_role(self) -> AsyncIterator[Role]:
@@ -209,7 +246,8 @@ class Supervisor:
         assert credentials is not None
         if self.membership is None or self.membership.credentials is not credentials:
             reach = Reach(self.home, credentials)
-            renewal = Renewal(self.home, credentials, reach, self.clock, self.entropy, self._certificate_renewed)
+            renewed, alone = self._certificate_renewed, self._renew_alone
+            renewal = Renewal(self.home, credentials, reach, self.clock, self.entropy, renewed, alone)
             self.membership = Membership(credentials, reach, renewal)
         return self.membership
 
@@ -269,7 +307,7 @@ class Supervisor:
 
     async def _connect(self) -> Stream[FromManager, FromAgent]:
         if self._stopping or self._leaving:
-            raise Unavailable("daemon.stopping", "the daemon is stopping")
+            raise _stopping()
         return await self.role.connect()
 
     def _certificate(self) -> NodeCertificate | None:
@@ -284,9 +322,31 @@ class Supervisor:
         if self.membership is not None:
             self.membership.reach.redirect(leader)
 
+    def _renew_alone(self) -> None:
+        """Managers have what signing takes."""
+        if isinstance(self.present, ManagerRole):
+            self.present.renew_expired()
+
     def _certificate_renewed(self) -> None:
-        """Managers hear of it at once; a manager that was demoted is none any more."""
+        """Managers hear of it at once; a worker may be promoted by it, and a manager that was demoted is none any more."""
         if self._agent is not None:
             self._agent.tell()
+        if isinstance(self.present, Worker):
+            self.present.certificate_renewed()
         if isinstance(self.present, ManagerRole) and self._is_demoted():
             self._turn.set()
+
+
+def reason_of(errors: ExceptionGroup[Exception]) -> StackdError | None:
+    """The first of the errors that ended the node; None if there is a bug among them, which keeps its traceback."""
+    ours, bugs = errors.split(StackdError)
+    if ours is None or bugs is not None:
+        return None
+    first: Exception = ours
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    return first if isinstance(first, StackdError) else None
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("daemon.stopping", "the daemon is stopping")

@@ -6,15 +6,17 @@ import asyncio
 import logging
 from typing import Any
 
+from stackd.api.addresses import ManagerAddress
 from stackd.api.cluster import CLUSTER_METHODS, BecomeManagerRequest, BecomeManagerResponse
 from stackd.api.dispatch import FromAgent, FromManager
 from stackd.api.forward import Router
 from stackd.api.stream import Stream
 from stackd.base.errors import StackdError
+from stackd.daemon.addresses import check_free
 from stackd.daemon.home import Home
 from stackd.daemon.reach import Reach
 from stackd.daemon.role import NOT_A_MANAGER, WORKER, Refusing
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +24,7 @@ BECOME_MANAGER = next(method for method in CLUSTER_METHODS if method.name == "Be
 
 RETRY_FIRST_SECONDS = 0.25
 RETRY_MOST_SECONDS = 10.0
-"""Between attempts to become a manager, doubling: the managers may be electing a leader, or changing another member. A worker
-looks as often as the first of them whether it is to become one."""
+"""Between attempts to become a manager, doubling: the managers may be electing a leader, or changing another member."""
 
 
 class Worker:
@@ -40,6 +41,7 @@ class Worker:
         self.unlock_key = ""
         """With which the manager's keys are locked that this node was given, if they are."""
         self._trouble = ""
+        self._renewed = asyncio.Event()
 
     @property
     def message(self) -> str:
@@ -50,12 +52,16 @@ class Worker:
     async def connect(self) -> Stream[FromManager, FromAgent]:
         return await self._reach.stream()
 
+    def certificate_renewed(self) -> None:
+        """The node has another certificate, perhaps a manager's."""
+        self._renewed.set()
+
     async def over(self) -> None:
         pause = RETRY_FIRST_SECONDS
         while True:
-            if not self._is_promoted():
-                await asyncio.sleep(RETRY_FIRST_SECONDS)
-                continue
+            while not self._is_promoted():
+                self._renewed.clear()
+                await self._renewed.wait()
             try:
                 await self._prepare()
                 return
@@ -70,7 +76,9 @@ class Worker:
         return credentials is not None and credentials.presented.node.role is Role.MANAGER
 
     async def _prepare(self) -> None:
-        """Become a member of consensus on paper: the other managers know of it before it starts."""
+        """Become a member of consensus on paper: the other managers know of it before it starts. Raises also what would keep a
+        manager from starting here."""
+        check_free(ManagerAddress.parse(self._home.identity.listen))
         request = BecomeManagerRequest(address=self._home.identity.advertise)
         answer: BecomeManagerResponse = await self._reach.ask(BECOME_MANAGER, request)
         self.unlock_key = answer.unlock_key

@@ -13,9 +13,10 @@ from stackd.base.ids import NodeId
 from stackd.engine.check_allocation import check_allocation, check_placements
 from stackd.engine.check_services import check_services
 from stackd.engine.ledger import UNUSED, Usage, charge_of
-from stackd.engine.model import Availability, NodeState, Service, Task
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.move import is_mover
 from stackd.engine.orchestrate.slots import Wanted, is_live, slots_of, takes_tasks, why_leaving
+from stackd.engine.parts import Availability, NodeState
 from stackd.engine.rollout import ACTIVE, config_of
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View

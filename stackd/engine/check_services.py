@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stackd.engine.model import Availability, Service, Task
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.dependencies import has_begun, obstacles
 from stackd.engine.orchestrate.move import is_mover
 from stackd.engine.orchestrate.runs import runs_of
 from stackd.engine.orchestrate.slots import Slot, is_down, is_live, is_lost, slots_of, spec_of
+from stackd.engine.parts import Availability
 from stackd.engine.rollout import config_of
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View

@@ -13,7 +13,8 @@ from typing import Any, Generic, TypeVar
 from stackd.base.ids import Entropy, ServiceId, new_id
 from stackd.base.records import encode
 from stackd.base.time import Instant
-from stackd.engine.model import SYSTEM, Blob, Event, Principal, Row, SpecRow, Task
+from stackd.engine.model import Blob, Event, Row, SpecRow, Task
+from stackd.engine.parts import SYSTEM, Principal
 from stackd.engine.store import Transaction
 from stackd.engine.tables import Rows
 from stackd.engine.view import TABLE_OF, View, buckets_of, event_key

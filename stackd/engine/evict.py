@@ -13,10 +13,12 @@ import msgspec
 from stackd.base.time import DAY, Duration, after
 from stackd.engine.dirty import DEADLINE, EVERYWHERE, Scope
 from stackd.engine.draft import Draft
-from stackd.engine.model import NodeState, NodeStatus, Service, Task
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.move import failed_mover, finish_moves, is_mover, may_move, move_task
 from stackd.engine.orchestrate.slots import Slot, Wanted, has_completed, in_flux, is_lost, refreshed, slots_of, why_leaving
+from stackd.engine.parts import NodeState
 from stackd.engine.restart import attempts_after, replace_task
+from stackd.engine.status import NodeStatus
 from stackd.engine.tasks import remove_task, stop_task
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View

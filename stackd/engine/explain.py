@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from stackd.base.ids import NodeId
 from stackd.engine.dirty import Scope, SlotKey
-from stackd.engine.model import RolloutState, Service, Task
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.dependencies import waits_for
 from stackd.engine.orchestrate.runs import runs_of, wanted_completions
 from stackd.engine.orchestrate.slots import (
@@ -26,6 +26,7 @@ from stackd.engine.orchestrate.slots import (
     takes_tasks,
     why_evicting,
 )
+from stackd.engine.parts import RolloutState
 from stackd.engine.restart_policy import may_restart
 from stackd.engine.tasks import task_name
 from stackd.engine.taskstate import TaskState, is_terminal

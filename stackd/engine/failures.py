@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from stackd.base.ids import NodeId, SpecDigest
 from stackd.base.time import Instant
-from stackd.engine.model import Task, TaskStatus
+from stackd.engine.model import Task
+from stackd.engine.status import TaskStatus
 from stackd.engine.tables import Index, Table
 from stackd.engine.taskstate import TaskState
 

@@ -12,7 +12,8 @@ from collections.abc import Set
 from dataclasses import dataclass
 
 from stackd.base.ids import ServiceId
-from stackd.engine.model import Service, Task, TaskStatus
+from stackd.engine.model import Service, Task
+from stackd.engine.status import TaskStatus
 from stackd.engine.tables import Counts, Table
 from stackd.engine.taskstate import TaskState, is_terminal
 

@@ -18,8 +18,10 @@ from stackd.base.ids import ServiceId, TaskId
 from stackd.base.records import encode
 from stackd.base.time import HOUR, MILLISECOND, SECOND, Duration, Instant, after
 from stackd.engine.inputs import Input, Reply, ReportTasks, Wake
-from stackd.engine.model import NodeState, Task, TaskStatus
+from stackd.engine.model import Task
+from stackd.engine.parts import NodeState
 from stackd.engine.rollout import ACTIVE
+from stackd.engine.status import TaskStatus
 from stackd.engine.step import step
 from stackd.engine.store import Store, Transaction, View
 from stackd.engine.taskstate import Step, TaskState, is_terminal, next_step

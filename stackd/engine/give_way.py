@@ -13,8 +13,9 @@ import msgspec
 
 from stackd.engine.accounts import discount_of
 from stackd.engine.draft import Draft
-from stackd.engine.model import NodeState, Task
+from stackd.engine.model import Task
 from stackd.engine.orchestrate.slots import is_live
+from stackd.engine.parts import NodeState
 from stackd.engine.rollout import config_of
 from stackd.engine.schedule.placement import Group, Placements, place
 from stackd.engine.schedule.spread import Nodes
@@ -26,7 +27,7 @@ from stackd.spec.stack import UpdateOrder
 
 def give_way(draft: Draft, group: Group, nodes: Nodes, placements: Placements) -> None:
     """Place what has found no node where it can take the place of the task that it replaces; `placements` tells the rest."""
-    if placements.assigned or _something_frees_room(draft, group, nodes):
+    if _something_frees_room(draft, group, nodes, placements):
         return
     tasks = [_stop_first(task) for task in group.tasks if _may_give_way(draft, group, task)]
     discounts = {task.id: found for task in tasks if (found := discount_of(draft, group.service, task)) is not None}
@@ -40,12 +41,12 @@ def give_way(draft: Draft, group: Group, nodes: Nodes, placements: Placements) -
     placements.given |= second.given
 
 
-def _something_frees_room(view: View, group: Group, nodes: Nodes) -> bool:
-    """Whether a task is stopping, or one of the service has a place already and will have another one stopped."""
+def _something_frees_room(view: View, group: Group, nodes: Nodes, placements: Placements) -> bool:
+    """Whether a task is stopping, or one of the service has a place (or is given one now) and will have another one stopped."""
     if any(info.stopping and info.status.state is NodeState.READY for info in nodes.all()):
         return True
-    flux = view.tasks_in_flux(group.service.id)
-    return any(task.node_id and is_live(task) and _runs_beside(view, group, task) for task in flux)
+    placed = [task for task in view.tasks_in_flux(group.service.id) if task.node_id or task.id in placements.assigned]
+    return any(is_live(task) and _runs_beside(view, group, task) for task in placed)
 
 
 def _may_give_way(view: View, group: Group, task: Task) -> bool:

@@ -9,12 +9,10 @@ from __future__ import annotations
 from stackd.base.ids import BlobDigest, NodeId, RevisionId, ServiceId, SpecDigest
 from stackd.base.records import Pairs, Record
 from stackd.base.time import Duration
-from stackd.engine.model import (
-    Authority,
+from stackd.engine.model import Authority, Blob, Node, Source, SpecRow
+from stackd.engine.parts import (
     Availability,
-    Blob,
     ManagerStatus,
-    Node,
     NodeCertificate,
     NodeDescription,
     NodeState,
@@ -22,11 +20,9 @@ from stackd.engine.model import (
     Principal,
     Role,
     RootRotation,
-    Source,
-    SpecRow,
-    TaskStatus,
     UserRole,
 )
+from stackd.engine.status import TaskStatus
 from stackd.spec.stack import External, ExternalKind, NetworkSpec, ServiceSettings
 
 

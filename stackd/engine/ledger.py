@@ -5,7 +5,7 @@ so a task is always credited with exactly what it was charged. Tasks count from 
 stopped, whatever is desired of them (semantics 13).
 
 It keeps the nodes in the order in which they come up for a task: `by_load` has exactly the open nodes (`filters.is_open`),
-each under the number of its tasks that should run.
+each under the number of its tasks that should run. `by_id` has all nodes, in the order in which a global service is updated.
 
 It also knows which addresses are in use. There is no list of free ones to get out of step: an address is free if no record
 of a task or an endpoint names it, and so none can leak.
@@ -23,12 +23,13 @@ from stackd.base.ids import NodeId, ServiceId, TaskId
 from stackd.engine.allocate.addresses import Addresses
 from stackd.engine.failures import Failures
 from stackd.engine.fates import Fates
-from stackd.engine.model import SpecRow, Task, TaskStatus
+from stackd.engine.model import SpecRow, Task
 from stackd.engine.schedule.nodes import Listener, listeners
 from stackd.engine.schedule.resources import NOTHING, minus, plus
+from stackd.engine.status import TaskStatus
 from stackd.engine.tables import Counts, Ordered, Rows, Table
+from stackd.engine.tally import Tally
 from stackd.engine.taskstate import TaskState
-from stackd.engine.underway import Underway
 from stackd.spec.stack import Resources
 
 
@@ -96,25 +97,29 @@ def charge_of(task: Task | None, status: TaskStatus | None, specs: Rows[SpecRow]
 
 class Ledger:
     """The usage of every node, the charge of every task in it, the open nodes `by_load`, the `addresses` in use, the
-    `failures` on record, the tasks that are `underway`, and the `fates` of the runs of jobs."""
+    `failures` on record, the tasks that are `underway` and `running` by service, and the `fates` of the runs of jobs."""
 
     def __init__(self) -> None:
         self.addresses = Addresses()
         self.failures = Failures()
-        self.underway = Underway()
+        self.underway = Tally()
+        self.running = Tally()
         self.fates = Fates()
         self._charges: Table[Charge] = Table()
         self._usage: Table[Usage] = Table()
         self._members = Counts()
         self.by_load = Ordered()
+        self.by_id = Ordered()
 
     def fork(self) -> Ledger:
         other = Ledger()
         other.addresses = self.addresses.fork()
         other.failures = self.failures.fork()
         other.underway = self.underway.fork()
+        other.running = self.running.fork()
         other.fates = self.fates.fork()
         other.by_load = self.by_load.fork()
+        other.by_id = self.by_id.fork()
         other._members = self._members.fork()
         other._charges = self._charges.fork()
         other._usage = self._usage.fork()
@@ -149,8 +154,12 @@ class Ledger:
             self._charges.put(task_id, charge)
             self._count_member(charge, 1)
 
-    def list_node(self, node_id: NodeId, *, is_open: bool) -> None:
-        """Let the node come up for tasks, or not."""
+    def list_node(self, node_id: NodeId, *, is_there: bool, is_open: bool) -> None:
+        """Let the node come up for tasks, or not; and have it among all nodes, or not."""
+        if is_there:
+            self.by_id.add(0, node_id)
+        else:
+            self.by_id.discard(0, node_id)
         load = self.usage(node_id).live
         if is_open:
             self.by_load.add(load, node_id)

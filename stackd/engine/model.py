@@ -1,41 +1,34 @@
 """The stored records: what the replicated state consists of.
 
 Rules that every record keeps: frozen, array-like, new fields only at the end and with a default. What a person or a
-source writes (`Node`, `Service`, `Source`) and what nodes or the engine report (`NodeStatus`, `TaskStatus`, `Rollout`,
-`SourceStatus`) are separate records, so the version a client sees never moves because of a report. Every record has a
-`key`, unique in its table. Decisions and deadlines are stored as instants of cluster time; nothing here is a cache.
+source writes (`Node`, `Service`, `Source`) is here; what nodes or the engine report (`NodeStatus`, `TaskStatus`, `Rollout`,
+`SourceStatus`) is in `status`, so the version a client sees never moves because of a report. Kinds, states and records
+that lie inside others are in `parts`. Every record has a `key`, unique in its table. Decisions and deadlines are stored as
+instants of cluster time; nothing here is a cache.
 """
 
 from __future__ import annotations
 
-import enum
-
 from stackd.base.ids import BlobDigest, NetworkId, NodeId, RevisionId, ServiceId, SpecDigest, TaskId
 from stackd.base.records import Pairs, Record
 from stackd.base.time import DAY, SECOND, Duration, Instant
+from stackd.engine.parts import (
+    SYSTEM,
+    Attachment,
+    Availability,
+    Owner,
+    PreviousSpec,
+    Principal,
+    RevisionState,
+    Role,
+    RootRotation,
+    SourceKind,
+    StartGate,
+    UserRole,
+)
+from stackd.engine.status import Endpoint, NetworkStatus, NodeStatus, Rollout, SourceStatus, TaskStatus
 from stackd.engine.taskstate import TaskState
-from stackd.spec.stack import GenericResource, NetworkSpec, Pool, Port, Resources, ServiceSettings, TaskSpec, UpdateOrder
-
-
-class PrincipalKind(enum.StrEnum):
-    LOCAL_USER = "local-user"
-    CERTIFICATE = "certificate"
-    NODE = "node"
-    SOURCE = "source"
-    SYSTEM = "system"
-
-
-class Principal(Record):
-    """Who did it."""
-
-    kind: PrincipalKind
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.name}"
-
-
-SYSTEM = Principal(kind=PrincipalKind.SYSTEM, name="stackd")
+from stackd.spec.stack import GenericResource, NetworkSpec, ServiceSettings, TaskSpec, UpdateOrder
 
 
 class Cluster(Record, tag="cluster"):
@@ -58,17 +51,6 @@ class Cluster(Record, tag="cluster"):
     sealed_unlock_key: bytes = b""
 
 
-class Role(enum.StrEnum):
-    MANAGER = "manager"
-    WORKER = "worker"
-
-
-class Availability(enum.StrEnum):
-    ACTIVE = "active"
-    PAUSE = "pause"
-    DRAIN = "drain"
-
-
 class Node(Record, tag="node"):
     """What people say of a node. `leaving`: it has asked to go, and is forgotten once it is no manager any more."""
 
@@ -85,70 +67,6 @@ class Node(Record, tag="node"):
         return self.id
 
 
-class NodeState(enum.StrEnum):
-    UNKNOWN = "unknown"
-    DOWN = "down"
-    READY = "ready"
-    DISCONNECTED = "disconnected"
-
-
-class NodeDescription(Record):
-    """What an agent says of its host. `executors` names what it can run tasks with, best first; `features` are words such
-    as "ports-map" (published ports may differ from target ports) that filters ask for."""
-
-    hostname: str
-    os: str = ""
-    arch: str = ""
-    resources: Resources = Resources()
-    executors: tuple[str, ...] = ()
-    engine_version: str = ""
-    engine_labels: Pairs = ()
-    features: tuple[str, ...] = ()
-
-
-class NodeCertificate(Record):
-    """The certificate that a node uses: the role it gives, the key that signed it (see `Authority`), and when it ends."""
-
-    role: Role
-    issuer: str
-    until: Instant
-
-
-class ManagerStatus(Record):
-    """A manager as a member of consensus: where nodes reach it, "" for one that serves no others; whether it has a vote, and
-    whether the leader reaches it."""
-
-    address: str = ""
-    voter: bool = True
-    reachable: bool = True
-    leader: bool = False
-
-
-class NodeStatus(Record, tag="node-status"):
-    """What is known of a node now. `certificate` is None for a node that has none, `manager` for one that is no member of
-    consensus: what it is follows what `Node` says that it shall be."""
-
-    id: NodeId
-    state: NodeState
-    at: Instant
-    message: str = ""
-    address: str = ""
-    description: NodeDescription = NodeDescription(hostname="")
-    certificate: NodeCertificate | None = None
-    manager: ManagerStatus | None = None
-
-    @property
-    def key(self) -> str:
-        return self.id
-
-
-class Owner(Record):
-    """Who owns a stack: a source, or ("" as source) whoever applied it by hand."""
-
-    source: str = ""
-    file: str = ""
-
-
 class Stack(Record, tag="stack"):
     """A deployed stack; its name is its identity."""
 
@@ -162,14 +80,6 @@ class Stack(Record, tag="stack"):
     @property
     def key(self) -> str:
         return self.name
-
-
-class PreviousSpec(Record):
-    """What a service was before its last change, one level deep, for rollback."""
-
-    spec: SpecDigest
-    settings: ServiceSettings
-    spec_version: int
 
 
 class Service(Record, tag="service"):
@@ -228,26 +138,6 @@ class Blob(Record, tag="blob"):
         return f"Blob(digest={self.digest!r}, sealed={self.sealed}, data=<{len(self.data)} bytes>)"
 
 
-class StartGate(Record):
-    """Why a task is held at READY: not before `not_before`, and not before task `after` has stopped or `give_up_at` has
-    come (SwarmKit's delayed start, semantics 9, as stored data)."""
-
-    not_before: Instant
-    after: TaskId = TaskId("")
-    give_up_at: Instant = Instant(0)
-
-
-class Attachment(Record):
-    """What a task or a service has on a network: addresses with the length of their prefix, "10.0.16.5/20"; "" is none.
-
-    `network` is the network's id, not its name: one that is removed and made again under the same name is another network,
-    while tasks of the first may still be stopping."""
-
-    network: NetworkId
-    v4: str = ""
-    v6: str = ""
-
-
 class Task(Record, tag="task"):
     """One run of a service's spec in a slot (replicated: 1..N; global: slot 0 and the node is the identity).
 
@@ -287,79 +177,6 @@ class Task(Record, tag="task"):
         return self.id
 
 
-class TaskStatus(Record, tag="task-status"):
-    """What is observed of a task; `at` is cluster time of the change, `running_at` when it first ran (0: never)."""
-
-    id: TaskId
-    state: TaskState
-    at: Instant
-    message: str = ""
-    error: str = ""
-    exit_code: int | None = None
-    container_id: str = ""
-    pid: int = 0
-    running_at: Instant = Instant(0)
-    reason: str = ""
-
-    @property
-    def key(self) -> str:
-        return self.id
-
-
-class RolloutState(enum.StrEnum):
-    """SwarmKit's update states (semantics 8.3)."""
-
-    UPDATING = "updating"
-    PAUSED = "paused"
-    COMPLETED = "completed"
-    ROLLBACK_STARTED = "rollback_started"
-    ROLLBACK_PAUSED = "rollback_paused"
-    ROLLBACK_COMPLETED = "rollback_completed"
-
-
-class Rollout(Record, tag="rollout"):
-    """The progress of a service's rolling update.
-
-    `generation` counts rollouts of the service, `target` is the spec rolled out. `total` is the number of slots that were
-    dirty when it began, `failed` the tasks of this rollout that failed (each counts once). `not_before` holds one instant
-    per slot finished within the update delay: the worker of that slot rests until then. `monitor_until` is set once all
-    slots are done. `spec_version` is the submission that is carried out: another one starts another rollout. `cause` is the
-    failure that paused it or turned it back.
-
-    `failed_slots` are those of the `failed` tasks: a slot counts once, however often it is tried again. `progress_at` is when
-    a slot was last done. `cursor` is the first slot, in their order, that waits for its turn, and `last_slot` the highest
-    number of any; `sweep` says that they don't tell which slot is next, so that all have to be looked at."""
-
-    service_id: ServiceId
-    generation: int
-    state: RolloutState
-    target: SpecDigest
-    started_at: Instant
-    total: int
-    failed: tuple[TaskId, ...] = ()
-    done: int = 0
-    not_before: tuple[Instant, ...] = ()
-    monitor_until: Instant = Instant(0)
-    completed_at: Instant = Instant(0)
-    message: str = ""
-    spec_version: int = 0
-    cause: str = ""
-    failed_slots: tuple[tuple[int, NodeId], ...] = ()
-    progress_at: Instant = Instant(0)
-    cursor: tuple[int, NodeId] = (0, NodeId(""))
-    last_slot: int = 0
-    sweep: bool = True
-
-    @property
-    def key(self) -> str:
-        return self.service_id
-
-
-class SourceKind(enum.StrEnum):
-    DIRECTORY = "directory"
-    GIT = "git"
-
-
 class Source(Record, tag="source"):
     """Where stacks come from: a directory, or a git repository with ref and path."""
 
@@ -373,33 +190,6 @@ class Source(Record, tag="source"):
     @property
     def key(self) -> str:
         return self.name
-
-
-class SourceStatus(Record, tag="source-status"):
-    """The last look at a source: what was read, and the error if it could not be used (then nothing was changed)."""
-
-    name: str
-    at: Instant
-    revision: RevisionId = RevisionId("")
-    seen: str = ""
-    error: str = ""
-    error_code: str = ""
-    held_prune: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        return self.name
-
-
-class RevisionState(enum.StrEnum):
-    PENDING = "pending"
-    AWAITING_APPROVAL = "awaiting_approval"
-    ROLLING = "rolling"
-    CONVERGED = "converged"
-    FAILED = "failed"
-    ROLLED_BACK = "rolled_back"
-    SUPERSEDED = "superseded"
-    QUARANTINED = "quarantined"
 
 
 class Revision(Record, tag="revision"):
@@ -459,44 +249,6 @@ class Network(Record, tag="network"):
         return self.name
 
 
-class NetworkStatus(Record, tag="network-status"):
-    """What the allocator gave a network: its subnets with their gateways, and its VXLAN id (0 for none).
-
-    Outlives the `Network` (then it is `removed`) until the last task with an address there has stopped, so that no subnet is
-    given out twice. `cursors` are the last address given out in each pool, as an offset into it: addresses are given out in
-    turn, so that one that has become free rests before it is used again. `reason` is a code: why there is no subnet yet.
-    `crowded`: people were told that the addresses are running out."""
-
-    id: NetworkId
-    name: str
-    pools: tuple[Pool, ...] = ()
-    vni: int = 0
-    cursors: tuple[int, ...] = ()
-    reason: str = ""
-    error: str = ""
-    crowded: bool = False
-    removed: bool = False
-
-    @property
-    def key(self) -> str:
-        return self.id
-
-
-class Endpoint(Record, tag="endpoint"):
-    """How a service is reached: its virtual address on each of its networks, and the ports it publishes in the whole cluster
-    with the numbers that the engine chose. A `reason` is a code: why it isn't complete."""
-
-    service_id: ServiceId
-    virtual: tuple[Attachment, ...] = ()
-    ports: tuple[Port, ...] = ()
-    reason: str = ""
-    error: str = ""
-
-    @property
-    def key(self) -> str:
-        return self.service_id
-
-
 class Config(Record, tag="config"):
     """A config by name. Its content is the blob `digest`; tasks name that, not the config. `stack` owns it, "" if it was
     made by hand (so also for secrets)."""
@@ -538,16 +290,6 @@ class Secret(Record, tag="secret"):
         return self.name
 
 
-class RootRotation(Record):
-    """The root that takes the place of the present one. `crossed_pem` is the new one as signed by the old."""
-
-    root_pem: bytes
-    sealed_key: bytes
-    crossed_pem: bytes
-    issuer: str
-    started_at: Instant
-
-
 class Authority(Record, tag="authority"):
     """The cluster's certificate authority; the table holds one, under the key "default".
 
@@ -568,18 +310,6 @@ class Authority(Record, tag="authority"):
 
     def __repr__(self) -> str:
         return f"Authority(cluster={self.cluster!r}, issuer={self.issuer!r}, rotating={self.rotation is not None})"
-
-
-class UserRole(enum.StrEnum):
-    """What a person may do from afar; each may also do what those before it may."""
-
-    VIEWER = "viewer"
-    DEPLOYER = "deployer"
-    ADMIN = "admin"
-
-    def allows(self, needed: UserRole) -> bool:
-        order = tuple(UserRole)
-        return order.index(self) >= order.index(needed)
 
 
 class User(Record, tag="user"):

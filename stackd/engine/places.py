@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from stackd.base.ids import NodeId
 from stackd.engine.dirty import EVERYWHERE, Scope, SlotKey
-from stackd.engine.model import Rollout, Service, Task
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.move import is_mover
 from stackd.engine.orchestrate.slots import Slot, Wanted, grouped, in_flux, is_finished, is_live, slots_of, takes_tasks
 from stackd.engine.restart_policy import may_restart
+from stackd.engine.status import Rollout
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import SLOTS_PER_BLOCK, View
 
@@ -105,9 +106,11 @@ def upcoming(view: View, service: Service, wanted: Wanted, rollout: Rollout, kno
 
 def _slots_from(view: View, service: Service, rollout: Rollout) -> Iterator[Slot]:
     """The slots from about the cursor on, in the order of their keys."""
+    if rollout.cursor >= BEYOND_ALL:
+        return
     if service.settings.mode in EVERYWHERE:
-        for node_id in sorted(node.id for node in view.nodes.values() if (0, node.id) >= rollout.cursor):
-            yield from slots_of(view, service, {(0, node_id)}).values()
+        for node in view.nodes_from(rollout.cursor[1]):
+            yield from slots_of(view, service, {(0, node.id)}).values()
         return
     for block in range(rollout.cursor[0] // SLOTS_PER_BLOCK, rollout.last_slot // SLOTS_PER_BLOCK + 1):
         yield from grouped(view.tasks_in_block(service.id, block)).values()

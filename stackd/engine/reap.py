@@ -14,9 +14,10 @@ from stackd.base.ids import BlobDigest, SpecDigest
 from stackd.base.time import MINUTE, Duration, Instant, after
 from stackd.engine.dirty import CONTENT, DEADLINE, Scope
 from stackd.engine.draft import Draft
-from stackd.engine.model import Blob, Cluster, Rollout, Service, SpecRow, Task, TaskStatus
+from stackd.engine.model import Blob, Cluster, Service, SpecRow, Task
 from stackd.engine.orchestrate.fence import fence_end
 from stackd.engine.orchestrate.slots import Slot, is_live, slots_of
+from stackd.engine.status import Rollout, TaskStatus
 from stackd.engine.tasks import remove_task
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View

@@ -12,7 +12,7 @@ from stackd.base.ids import TaskId
 from stackd.base.time import Instant, after
 from stackd.engine.dirty import Scope
 from stackd.engine.draft import Draft
-from stackd.engine.model import Availability, Rollout, Service, StartGate, Task
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.fence import fence_end
 from stackd.engine.orchestrate.move import is_mover
 from stackd.engine.orchestrate.slots import (
@@ -26,8 +26,10 @@ from stackd.engine.orchestrate.slots import (
     still_stopping,
     takes_tasks,
 )
+from stackd.engine.parts import Availability, StartGate
 from stackd.engine.restart_policy import counted, may_restart, policy_of
 from stackd.engine.rollout import PAUSED, active_rollout
+from stackd.engine.status import Rollout
 from stackd.engine.tasks import make_task, release_task, start_after, stop_task, task_name
 from stackd.engine.taskstate import TaskState, is_terminal
 
@@ -135,6 +137,13 @@ def attempts_after(draft: Draft, service: Service, task: Task) -> tuple[Instant,
     if task.spec != service.spec:
         return ()
     return counted(policy_of(draft, task), (*task.restarts, draft.now), draft.now)
+
+
+def attempts_so_far(draft: Draft, service: Service, slot: Slot, rollout: Rollout) -> tuple[Instant, ...]:
+    """The restarts that count for a task which the rollout makes once more in the slot, since the one before it was dropped:
+    its last try is still on record."""
+    tries = [task for task in slot.tasks if task.rollout == rollout.generation and task.desired is TaskState.SHUTDOWN]
+    return attempts_after(draft, service, tries[-1]) if tries else ()
 
 
 def _is_draining(draft: Draft, task: Task) -> bool:

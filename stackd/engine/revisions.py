@@ -13,8 +13,9 @@ from stackd.base.ids import ServiceId
 from stackd.engine.dirty import Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.explain import FAILED, service_health
-from stackd.engine.model import Revision, RevisionState, RolloutState, Service
-from stackd.engine.underway import underway_of
+from stackd.engine.model import Revision, Service
+from stackd.engine.parts import RevisionState, RolloutState
+from stackd.engine.tally import underway_of
 from stackd.engine.view import View
 
 REVISIONS_KEPT = 100
@@ -38,10 +39,10 @@ def record_revision(draft: Draft, revision: Revision) -> None:
         if other.source == revision.source and overtakes:
             _finish(draft, other, RevisionState.SUPERSEDED, f"superseded by {revision.label}")
     draft.put(revision)
-    _trim(draft)
 
 
-def _trim(draft: Draft) -> None:
+def trim_revisions(draft: Draft) -> None:
+    """Delete the oldest revisions that are over, and that no stack names, beyond REVISIONS_KEPT."""
     surplus = len(draft.revisions) - REVISIONS_KEPT
     if surplus <= 0:
         return
@@ -63,7 +64,13 @@ def follow_revisions(draft: Draft, dirty: Dirty) -> None:
             outcome = None if _is_underway(draft, revision) else _outcome(draft, revision, revision.services, Dirty())
         if outcome is not None:
             _finish(draft, revision, *outcome)
-            dirty.garbage = True
+            dirty.garbage = dirty.garbage or not _is_all_new(draft, revision)
+
+
+def _is_all_new(view: View, revision: Revision) -> bool:
+    """Whether its stacks have come with it: then it has taken the place of nothing, and nothing is left over from before."""
+    stacks = [view.stacks.get(name) for name in revision.stacks]
+    return bool(stacks) and all(stack is not None and stack.created_at >= revision.created_at for stack in stacks)
 
 
 def _is_underway(draft: Draft, revision: Revision) -> bool:

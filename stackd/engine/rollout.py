@@ -15,9 +15,11 @@ from stackd.base.time import SECOND, Instant, after
 from stackd.engine.dirty import Scope, key_of
 from stackd.engine.draft import Draft
 from stackd.engine.explain import explain_task
-from stackd.engine.model import PreviousSpec, Rollout, RolloutState, Service, Task
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.slots import is_live, slots_of
+from stackd.engine.parts import PreviousSpec, RolloutState
 from stackd.engine.restart_policy import may_restart
+from stackd.engine.status import Rollout
 from stackd.engine.tasks import task_name
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View

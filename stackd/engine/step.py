@@ -31,7 +31,7 @@ from stackd.engine.objects import collect_objects
 from stackd.engine.orchestrate import global_service, jobs, replicated
 from stackd.engine.orchestrate.dependencies import has_begun, is_held_back
 from stackd.engine.rebalance import rebalance
-from stackd.engine.revisions import follow_revisions
+from stackd.engine.revisions import follow_revisions, trim_revisions
 from stackd.engine.rollout import account_failures
 from stackd.engine.store import Transaction
 from stackd.engine.view import View
@@ -84,6 +84,7 @@ def step(view: View, inputs: Sequence[Input], now: Instant, entropy: Entropy) ->
     if dirty.garbage or CONTENT in dirty.services:
         contain("objects", partial(collect_objects, draft))
         contain("content", partial(reap.collect_content, draft))
+        contain("history", partial(trim_revisions, draft))
     contain("networks", partial(give_back, draft))
     return Decision(
         transaction=draft.transaction(),

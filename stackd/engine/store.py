@@ -21,10 +21,11 @@ from stackd.engine.entry import pack, unpack
 from stackd.engine.failures import failure_of
 from stackd.engine.fates import run_of
 from stackd.engine.ledger import Ledger, charge_of
-from stackd.engine.model import Endpoint, Event, Node, NodeStatus, Row, Task, TaskStatus
+from stackd.engine.model import Event, Node, Row, Task
 from stackd.engine.schedule.filters import is_open
+from stackd.engine.status import Endpoint, NodeStatus, TaskStatus
 from stackd.engine.tables import Index, Table
-from stackd.engine.underway import underway_of
+from stackd.engine.tally import running_of, underway_of
 from stackd.engine.view import TABLE_OF, View, buckets_of
 
 __all__ = ["Changes", "Frozen", "Store", "Transaction", "View", "encode_transaction"]
@@ -124,7 +125,8 @@ class _Tables(View):
                 self.ledger.addresses.settle(endpoint_holder(key), ())
 
     def _list(self, node_id: NodeId) -> None:
-        self.ledger.list_node(node_id, is_open=is_open(self.nodes.get(node_id), self.node_statuses.get(node_id)))
+        node = self.nodes.get(node_id)
+        self.ledger.list_node(node_id, is_there=node is not None, is_open=is_open(node, self.node_statuses.get(node_id)))
 
     def _charge(self, task_id: str) -> None:
         task, status = self.tasks.get(task_id), self.statuses.get(task_id)
@@ -132,6 +134,7 @@ class _Tables(View):
         self.ledger.addresses.settle(task_id, attachments_held(task, status))
         self.ledger.failures.settle(task_id, failure_of(task, status))
         self.ledger.underway.settle(task_id, underway_of(task, status))
+        self.ledger.running.settle(task_id, running_of(task, status))
         self.ledger.fates.settle(task_id, run_of(task, status))
 
     def _reindex(self, key: str, before: Row | None, after: Row | None) -> None:

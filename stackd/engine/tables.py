@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 from zlib import crc32
 
 R = TypeVar("R")
@@ -47,6 +47,10 @@ class _Shard(Generic[R]):
         self.rows = rows
 
 
+_NOTHING: _Shard[Any] = _Shard(object(), {})
+"""What every shard of a new table is until it is written to: tables are made for each decision, and most stay empty."""
+
+
 class Table(Generic[R]):
     """Rows by key."""
 
@@ -54,7 +58,7 @@ class Table(Generic[R]):
 
     def __init__(self) -> None:
         self._token = object()
-        self._shards: list[_Shard[R]] = [_Shard(self._token, {}) for _ in range(SHARDS)]
+        self._shards: list[_Shard[R]] = [_NOTHING] * SHARDS
         self._count = 0
 
     def fork(self) -> Table[R]:
@@ -196,6 +200,14 @@ class Ordered:
 
     def __iter__(self) -> Iterator[Position]:
         for block in self._blocks:
+            yield from block
+
+    def since(self, first: Position) -> Iterator[Position]:
+        """Those that don't come before `first`."""
+        at = self._block_of(first)
+        for block in self._blocks[at : at + 1]:
+            yield from block[bisect_left(block, first) :]
+        for block in self._blocks[at + 1 :]:
             yield from block
 
     def add(self, number: int, key: str) -> None:

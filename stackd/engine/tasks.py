@@ -13,9 +13,11 @@ from stackd.base.ids import TaskId
 from stackd.base.time import SECOND, Duration, Instant, after
 from stackd.engine.dirty import SlotKey
 from stackd.engine.draft import Draft
-from stackd.engine.model import Service, StartGate, Task, TaskStatus
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.fence import fence_end
 from stackd.engine.orchestrate.slots import is_down, spec_of
+from stackd.engine.parts import StartGate
+from stackd.engine.status import TaskStatus
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import UpdateOrder
 

@@ -9,7 +9,9 @@ What differs from SwarmKit on purpose:
   will, its slot is updated stop-first (`assign` finds that out).
 
 A slot is *in transition* while its new task has been let go and doesn't run yet; at most `parallelism` slots are, counting
-those that rest for the update delay. A new spec in the middle needs no special case: what matches it counts as done.
+those that rest for the update delay. What can't run mostly shows it at once, so a slot rests for the first moment of its
+monitor window in any case: a broken image breaks `parallelism` tasks, not some more that were let go meanwhile.
+A new spec in the middle needs no special case: what matches it counts as done.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ import msgspec
 from stackd.base.time import MILLISECOND, SECOND, Duration, Instant, after
 from stackd.engine.dirty import Scope
 from stackd.engine.draft import Draft
-from stackd.engine.model import Rollout, RolloutState, Service, Task
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.move import is_mover
 from stackd.engine.orchestrate.slots import Wanted, is_live, still_stopping
+from stackd.engine.parts import RolloutState
 from stackd.engine.places import BEYOND_ALL, Place, is_due, places_of, upcoming
+from stackd.engine.restart import attempts_so_far
 from stackd.engine.rollout import (
     ACTIVE,
     PAUSED,
@@ -37,6 +41,7 @@ from stackd.engine.rollout import (
     put_rollout,
     what_it_waits_for,
 )
+from stackd.engine.status import Rollout
 from stackd.engine.tasks import make_task, release_task, remove_task, start_after, stop_task
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
@@ -45,6 +50,9 @@ from stackd.spec.stack import REPLICAS_MAX, UpdateConfig, UpdateOrder
 ROOM_NS = Duration(10 * SECOND)
 """How long a slot in which nothing runs waits for a node before what is prepared for others gives way: longer than it takes
 to stop a task, so that room which is about to be free is waited for."""
+
+FIRST_MOMENT = Duration(500 * MILLISECOND)
+"""In which a program that can't run has mostly ended: a missing file, a wrong setting, a refused connection."""
 
 LOOKAHEAD_MAX = 4
 """Slots prepared ahead of their turn: enough to hide a pull, few enough that a bad image costs little."""
@@ -112,7 +120,7 @@ def _runs(view: View, task: Task) -> bool:
 
 
 def _count_done(draft: Draft, service: Service, rollout: Rollout, places: Iterable[Place]) -> Rollout:
-    """Count the slots whose new task runs (or has failed), once each, and let their workers rest for the update delay."""
+    """Count the slots whose new task runs (or has failed), once each, and let their workers rest before the next ones."""
     config = config_of(service, rollout)
     done = 0
     for place in places:
@@ -125,8 +133,8 @@ def _count_done(draft: Draft, service: Service, rollout: Rollout, places: Iterab
     if not done:
         return rollout
     resting = tuple(at for at in rollout.not_before if at > draft.now)
-    if config.delay_ns:
-        resting += (after(draft.now, config.delay_ns),) * done
+    if rest := max(config.delay_ns, min(config.monitor_ns, FIRST_MOMENT)):
+        resting += (after(draft.now, rest),) * done
     return put_rollout(draft, rollout, done=rollout.done + done, not_before=resting, progress_at=draft.now)
 
 
@@ -259,6 +267,7 @@ class _Turn:
             reason=f"update to {self._service.spec[:12]}",
             rollout=self._rollout.generation,
             replaces=replaced.id,
+            restarts=attempts_so_far(self._draft, self._service, place.slot, self._rollout),
         )
 
 

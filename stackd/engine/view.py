@@ -7,6 +7,8 @@ indexes behind the lookups are maintained by whoever holds the tables: nothing h
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
+from heapq import merge
+from itertools import groupby
 from typing import Protocol
 
 from stackd.base.ids import NodeId, ServiceId, TaskId
@@ -17,27 +19,21 @@ from stackd.engine.model import (
     Blob,
     Cluster,
     Config,
-    Endpoint,
     Event,
     Network,
-    NetworkStatus,
     Node,
-    NodeState,
-    NodeStatus,
     Revision,
-    RevisionState,
-    Rollout,
     Row,
     Secret,
     Service,
     Source,
-    SourceStatus,
     SpecRow,
     Stack,
     Task,
-    TaskStatus,
     User,
 )
+from stackd.engine.parts import NodeState, RevisionState
+from stackd.engine.status import Endpoint, NetworkStatus, NodeStatus, Rollout, SourceStatus, TaskStatus
 from stackd.engine.tables import Rows
 from stackd.engine.taskstate import TaskState
 
@@ -163,6 +159,18 @@ class View:
     def changed_tasks(self) -> Set[str]:
         """The keys of tasks that are not here as the ledger knows them: under a draft, those that it has changed."""
         return frozenset()
+
+    def changed_nodes(self) -> Set[str]:
+        """The same for nodes."""
+        return frozenset()
+
+    def nodes_from(self, first: NodeId) -> Iterator[Node]:
+        """The nodes in the order of their ids, from `first` on."""
+        listed = (key for _, key in self.ledger.by_id.since((0, first)))
+        changed = sorted(key for key in self.changed_nodes() if key >= first)
+        for key, _ in groupby(merge(listed, changed)):
+            if (node := self.nodes.get(key)) is not None:
+                yield node
 
     def tasks_of_service(self, service: ServiceId) -> list[Task]:
         """All tasks of a service that are still on record, whatever their state; in no particular order."""

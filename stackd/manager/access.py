@@ -19,7 +19,8 @@ from stackd.api.forward import forwarded_caller
 from stackd.api.secure import Peer, peer_of
 from stackd.base.errors import Refused, Unavailable
 from stackd.base.ids import NodeId
-from stackd.engine.model import Node, Principal, PrincipalKind, Role, User, UserRole
+from stackd.engine.model import Node, User
+from stackd.engine.parts import Principal, PrincipalKind, Role, UserRole
 from stackd.engine.store import Changes
 from stackd.engine.view import View
 from stackd.security.identity import NodeIdentity, UserIdentity

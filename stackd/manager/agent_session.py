@@ -29,7 +29,8 @@ from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import TaskId
 from stackd.base.time import Instant
 from stackd.engine.inputs import RegisterNode, ReportTasks
-from stackd.engine.model import NodeCertificate, NodeDescription, TaskStatus
+from stackd.engine.parts import NodeCertificate, NodeDescription
+from stackd.engine.status import TaskStatus
 from stackd.manager.assignments import NodeAssignments
 from stackd.manager.liveness import HEARTBEAT_FAILURE, Submit
 

@@ -19,7 +19,8 @@ from stackd.base.errors import StackdError
 from stackd.base.ids import BlobDigest, NodeId, SpecDigest, TaskId
 from stackd.base.time import Instant
 from stackd.engine.allocate.networks import PREDEFINED
-from stackd.engine.model import Blob, SpecRow, Task, TaskStatus
+from stackd.engine.model import Blob, SpecRow, Task
+from stackd.engine.status import TaskStatus
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View
 

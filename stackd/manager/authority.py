@@ -16,7 +16,8 @@ from stackd.base.errors import Refused, StackdError
 from stackd.base.ids import NodeId
 from stackd.base.records import Record, decoder, encode
 from stackd.base.time import Clock, Duration, Instant
-from stackd.engine.model import Authority, Role, RootRotation, UserRole
+from stackd.engine.model import Authority
+from stackd.engine.parts import Role, RootRotation, UserRole
 from stackd.engine.view import View
 from stackd.raft.consensus import Sealer
 from stackd.security.authority import NODE_LIFE_NS, Root
@@ -153,6 +154,11 @@ def new_authority(sealer: Sealer, cluster: str, now: Instant, *, root: bytes = b
         created_at=now,
         certificate_life_ns=NODE_LIFE_NS,
     )
+
+
+def check_root(root: bytes, key: bytes, now: Instant) -> None:
+    """See that a root and its key (PEM) can be taken, before anything is done. Raises as `new_authority`."""
+    Signer.load(Root.parse(root, now), key)
 
 
 def roots_of(row: Authority) -> bytes:

@@ -22,6 +22,7 @@ from stackd.api.cluster import (
     JoinTokenRequest,
     JoinTokenResponse,
     LeaveRequest,
+    MoveManagerRequest,
     RemoveNodeRequest,
     RenewRequest,
     RenewResponse,
@@ -48,7 +49,7 @@ from stackd.engine.inputs import (
     UpdateCluster,
     UpdateNode,
 )
-from stackd.engine.model import PrincipalKind, Role
+from stackd.engine.parts import PrincipalKind, Role
 from stackd.engine.view import View
 from stackd.manager import present
 from stackd.manager.authority import Issuer, role_now
@@ -213,6 +214,15 @@ class ClusterControl:
             cluster_key=self._cluster_key(),
             unlock_key=self._unlock_keys.opened(),
         )
+
+    async def move_manager(self, request: MoveManagerRequest, caller: Caller) -> Empty:
+        """Consensus finds the manager at the new address; the role manager tells the nodes."""
+        node_id, address = _node_that_calls(caller), ManagerAddress.parse(request.address)
+        if self._managers.address_of(node_id) is None:
+            raise Refused("api.access.denied", f"node {node_id} is no manager at present")
+        await self._consensus.add(node_id, address.consensus)
+        log.info("manager moved: node=%s address=%s", node_id, address)
+        return Empty()
 
     async def leave(self, request: LeaveRequest, caller: Caller) -> Empty:
         """Raises Refused with node.demote.last or node.demote.quorum."""

@@ -72,8 +72,9 @@ from stackd.engine.inputs import (
     StageContent,
     UpdateCluster,
 )
-from stackd.engine.model import Event, Owner, Principal, PrincipalKind, Service, SpecRow, Task
+from stackd.engine.model import Event, Service, SpecRow, Task
 from stackd.engine.orchestrate.slots import has_completed, is_live
+from stackd.engine.parts import Owner, Principal, PrincipalKind
 from stackd.engine.store import View
 from stackd.manager import plan, present
 from stackd.manager.changes import changed_settings, changed_spec

@@ -20,7 +20,9 @@ from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import NodeId, TaskId
 from stackd.base.time import SECOND, Duration, Instant
 from stackd.engine.inputs import RegisterNode, Rejected
-from stackd.engine.model import Authority, Node, NodeState, NodeStatus, Task, TaskStatus
+from stackd.engine.model import Authority, Node, Task
+from stackd.engine.parts import NodeState
+from stackd.engine.status import NodeStatus, TaskStatus
 from stackd.engine.store import Changes
 from stackd.engine.view import View
 from stackd.manager.agent_session import AgentSession, HeartbeatFailure

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stackd.base.errors import StackdError
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.engine.view import View
 from stackd.manager.authority import role_now
 from stackd.security.authority import BACKDATED_NS

@@ -70,6 +70,9 @@ class Inbox:
         self._waiting: deque[Pending] = deque()
         self._arrived = asyncio.Event()
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     @property
     def is_full(self) -> bool:
         return len(self._waiting) >= INBOX_LIMIT

@@ -25,7 +25,8 @@ from stackd.engine.inputs import (
     StackManifest,
     StageContent,
 )
-from stackd.engine.model import Blob, Owner, SpecRow
+from stackd.engine.model import Blob, SpecRow
+from stackd.engine.parts import Owner
 from stackd.engine.store import View
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import ConfigSpec, ExternalKind, FileRef, SecretSpec, ServiceSpec, StackSpec

@@ -15,7 +15,8 @@ from stackd.base.errors import Refused, StackdError
 from stackd.base.ids import NodeId
 from stackd.base.time import SECOND, Instant
 from stackd.engine.inputs import AdmitNode, Rejected
-from stackd.engine.model import Availability, Node, Role
+from stackd.engine.model import Node
+from stackd.engine.parts import Availability, Role
 from stackd.engine.view import View
 from stackd.manager.authority import Issuer, role_now
 from stackd.manager.liveness import Submit

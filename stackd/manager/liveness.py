@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from stackd.base.errors import StackdError
 from stackd.base.ids import NodeId
 from stackd.engine.inputs import Input, Reply, ReportNode
-from stackd.engine.model import NodeState
+from stackd.engine.parts import NodeState
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from stackd.api.control import LogsRequest
 from stackd.api.dispatch import LogChunk
 from stackd.api.views import LogLineView, rfc3339
-from stackd.base.errors import StackdError
+from stackd.base.errors import StackdError, Unavailable
 from stackd.base.time import Instant
 from stackd.engine.model import Task
 from stackd.engine.store import View
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 QUEUE_LIMIT = 1000
 """Lines waiting for a slow client that follows; the tasks' streams wait with it."""
+
+ANSWER_SECONDS = 5.0
+"""How long a node that doesn't answer holds up the lines of the others; it may be a while until it is known to be away."""
 
 _Line = tuple[int, LogLineView]
 """A line with its time in nanoseconds, which orders it; warnings have 0 and go first."""
@@ -60,16 +63,27 @@ async def _lines(view: View, source: LogSource, task: Task, request: LogsRequest
     since = Instant(request.since_ns)
     try:
         async with aclosing(source.tail_logs(task, follow=request.follow, tail=request.tail, since=since)) as chunks:
-            async for chunk in chunks:
+            while (chunk := await _next(chunks, follow=request.follow)) is not None:
+                if not chunk.end:
+                    yield chunk.at_ns, _line(name, node, chunk)
+                    continue
                 if chunk.error:
                     yield 0, _warning(name, node, chunk.error)
-                elif not chunk.end:
-                    yield chunk.at_ns, _line(name, node, chunk)
+                return
     except StackdError as error:
         yield 0, _warning(name, node, error.message)
     except Exception as error:  # a fault with one task's log must not hide the others
         log.exception("log stream broke: task=%s", task.id)
         yield 0, _warning(name, node, f"internal error: {type(error).__name__}: {error}")
+
+
+async def _next(chunks: AsyncGenerator[LogChunk, None], *, follow: bool) -> LogChunk | None:
+    """What the node sends next. Raises Unavailable if one that has all of it keeps us waiting."""
+    try:
+        async with asyncio.timeout(None if follow else ANSWER_SECONDS):
+            return await anext(chunks, None)
+    except TimeoutError:
+        raise Unavailable("manager.logs.unavailable", f"the node has not answered for {ANSWER_SECONDS:.0f} s") from None
 
 
 async def _in_order(streams: Sequence[AsyncGenerator[_Line, None]]) -> AsyncGenerator[LogLineView, None]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from stackd.base.ids import Entropy, NodeId
 from stackd.base.time import Clock, Duration
-from stackd.engine.model import Authority, Node, NodeStatus
+from stackd.engine.model import Authority, Node
+from stackd.engine.status import NodeStatus
 from stackd.engine.store import Store
 from stackd.engine.view import View
 from stackd.manager.access import Access
@@ -25,7 +26,7 @@ from stackd.manager.duty import Duty
 from stackd.manager.joining import Joiners
 from stackd.manager.leader import LeaderDuty, LeaderRole
 from stackd.manager.managers import Managers
-from stackd.manager.membership import RoleManager
+from stackd.manager.membership import MEMBERS_SECONDS, RoleManager
 from stackd.manager.rotation import RootRotation
 from stackd.manager.writer import Meter, Writer
 from stackd.raft import consensus
@@ -56,7 +57,8 @@ class Manager:
         heartbeat: Duration = HEARTBEAT,
         meter: Meter | None = None,
     ) -> None:
-        members, key = foundation.consensus, foundation.cluster_key
+        self.consensus = members = foundation.consensus
+        key = foundation.cluster_key
         sealer = key.sealer(Purpose.AUTHORITY)
         self.writer = writer = Writer(foundation.store, members, clock, entropy, meter=meter)
         self.managers = Managers(foundation.node_id, members)
@@ -76,7 +78,7 @@ class Manager:
         roles = RoleManager(self._view, writer.submit, members, self.managers)
         rotation = RootRotation(self._view, writer.submit, self.issuer)
         own = (
-            Duty("roles", writer, (Node, NodeStatus), roles.look),
+            Duty("roles", writer, (Node, NodeStatus), roles.look, MEMBERS_SECONDS),
             Duty("root rotation", writer, (Authority, Node, NodeStatus), rotation.look),
         )
         self.role = LeaderRole(

@@ -11,6 +11,9 @@ from stackd.base.ids import NodeId
 from stackd.raft.consensus import Cluster
 
 
+_NO_LEADER_HINT = "try again in a moment; if it stays so, see on a manager with `stackd cluster info` which it reaches"
+
+
 class Managers:
     """The managers as the manager `me` sees them."""
 
@@ -39,7 +42,7 @@ class Managers:
             return None
         address = self.address_of(self.leader)
         if address is None:
-            raise Unavailable("manager.no_leader", "no manager leads at the moment", hint="try again in a moment")
+            raise Unavailable("manager.no_leader", "no manager leads at the moment", hint=_NO_LEADER_HINT)
         return address
 
     def address_of(self, node: NodeId) -> ManagerAddress | None:

@@ -16,11 +16,14 @@ from collections.abc import Callable, Sequence
 from stackd.base.errors import Refused
 from stackd.base.ids import NodeId
 from stackd.engine.inputs import ReportManagers
-from stackd.engine.model import ManagerStatus, Role
+from stackd.engine.parts import ManagerStatus, Role
 from stackd.engine.view import View
 from stackd.manager.liveness import Submit
 from stackd.manager.managers import Managers, address_in_consensus
 from stackd.raft.consensus import Cluster, Member
+
+MEMBERS_SECONDS = 1.0
+"""How soon it shows that a manager can't be reached, which no entry tells."""
 
 
 class RoleManager:

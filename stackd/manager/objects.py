@@ -22,8 +22,10 @@ from stackd.base.errors import NotFound, Refused
 from stackd.base.records import pairs
 from stackd.engine.allocate.ipmath import space_of
 from stackd.engine.inputs import CreateFile, CreateNetwork, FileManifest, RemoveObject, StageContent
-from stackd.engine.model import Blob, Config, Network, NetworkStatus, Principal, Secret
+from stackd.engine.model import Blob, Config, Network, Secret
 from stackd.engine.objects import names_in
+from stackd.engine.parts import Principal
+from stackd.engine.status import NetworkStatus
 from stackd.engine.store import View
 from stackd.manager.intake import SecretKeeper
 from stackd.spec.digest import blob_digest

@@ -28,24 +28,11 @@ from stackd.base.records import Pairs
 from stackd.base.time import SECOND, Instant
 from stackd.engine.admit.authority import nodes_behind
 from stackd.engine.explain import service_health
-from stackd.engine.model import (
-    Cluster,
-    Event,
-    ManagerStatus,
-    Node,
-    NodeState,
-    Revision,
-    RevisionState,
-    Rollout,
-    RolloutState,
-    Service,
-    Source,
-    Stack,
-    Task,
-    User,
-)
+from stackd.engine.model import Cluster, Event, Node, Revision, Service, Source, Stack, Task, User
 from stackd.engine.orchestrate.runs import runs_of, wanted_completions
 from stackd.engine.orchestrate.slots import is_live
+from stackd.engine.parts import ManagerStatus, NodeState, RevisionState, RolloutState
+from stackd.engine.status import Rollout
 from stackd.engine.store import View
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.spec.stack import ServiceMode

@@ -85,6 +85,11 @@ class Writer:
     def view(self) -> View:
         return self.store.view
 
+    @property
+    def waiting(self) -> int:
+        """How many submissions wait to be decided on."""
+        return len(self._inbox)
+
     def listen(self, listener: Listener) -> None:
         """Call `listener` with what each applied entry changed, in order, in the loop. It must be quick and not raise: one
         that has missed an entry would be wrong from then on without knowing it, so its error ends the writer."""
@@ -162,7 +167,7 @@ class Writer:
             while True:
                 await self._decide(await self._next_batch(), term)
                 self._ready.set()
-        except (NotLeader, StorageFailed) as error:  # the latter: because nothing can be written
+        except StackdError as error:  # also: nothing can be written, or the member ends; then whoever watches it knows why
             log.info("leadership lost: term=%d reason=%s", term, error.message)
         finally:
             self._leading = False

@@ -135,7 +135,7 @@ class Cluster(Consensus, Protocol):
 
     @property
     def known_leader(self) -> str:
-        """The member that leads as far as this one knows, "" if it knows of none. Costs nothing."""
+        """The member that leads as far as this one knows, "" if it knows of none or is not in touch with it. Costs nothing."""
         ...
 
     @property

@@ -217,6 +217,16 @@ class Node:
         at = min(self._raft.due_at(), self._changes.due_at(), self._transfer.due_at())
         return None if at == math.inf else max(0.0, at - self._clock()) + _A_MOMENT
 
+    @property
+    def awaits_nothing(self) -> bool:
+        """Whether this member leads, everyone it speaks with has all that there is, and nobody is owed an answer: then what the
+        others say can wait until it says something itself, which it does with every heartbeat."""
+        last, contacts = self._journal.last.index, self._contacts.levels
+        if not self._raft.is_leading() or self._published_index != last or self._tenure.reads.are_waiting:
+            return False
+        followers = [peer for peer in self._raft.followers() if peer in contacts]
+        return self._transfer.due_at() == math.inf and all(self._raft.match_index(peer) == last for peer in followers)
+
     def take(self) -> Output:
         """What has been published since the last call."""
         taken = Output(self._published, self._tenure.roles, self._tenure.done)

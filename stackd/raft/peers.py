@@ -81,8 +81,13 @@ class Peers(Protocol):
         It also moves what is queued. Returns early, perhaps with nothing, after `wake`."""
         ...
 
+    def rest(self, timeout: float | None) -> bool:
+        """Wait as `poll` does, but whatever arrives meanwhile, wait on: the next `poll` has it. Returns False, at once, if it
+        can't be left, such as a stream that is being opened."""
+        ...
+
     def wake(self) -> None:
-        """Make the present or the next `poll` return at once. May be called from any thread, and after `close`."""
+        """Make the present or the next `poll` or `rest` return at once. May be called from any thread, and after `close`."""
         ...
 
     def close(self) -> None:
@@ -106,6 +111,9 @@ class Alone:
     def poll(self, timeout: float | None) -> Sequence[PeerEvent]:
         self._asleep.acquire(timeout=-1 if timeout is None else timeout)
         return ()
+
+    def rest(self, timeout: float | None) -> bool:
+        return False
 
     def wake(self) -> None:
         try:

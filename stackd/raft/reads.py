@@ -34,6 +34,10 @@ class Reads:
         self._new.append(ticket)
         return ticket
 
+    @property
+    def are_waiting(self) -> bool:
+        return bool(self._new or self._rounds)
+
     def begin_round(self, number: int, commit_index: int) -> bool:
         """Begin round `number` if a read waits for one."""
         if not self._new:

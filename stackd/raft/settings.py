@@ -12,10 +12,12 @@ from stackd.raft.wal import SEGMENT_BYTES
 class Settings:
     """Times are seconds of the node's clock."""
 
-    heartbeat_seconds: float = 0.1
-    election_min_seconds: float = 0.4
-    election_max_seconds: float = 0.9
-    """Failover takes about one election timeout: below a second, and several slow syncs long."""
+    heartbeat_seconds: float = 0.15
+    """Heartbeats are nearly all that a cluster at rest has to do: each of them wakes every manager."""
+    election_min_seconds: float = 0.5
+    election_max_seconds: float = 1.0
+    """A leader that is cut off is replaced after about one election timeout; one whose process has died, at once. The least is
+    several slow syncs long, and more than three heartbeats, as the library wants it."""
     snapshot_entries: int = 10_000
     """Entries after which a snapshot is due: a restart replays at most about twice as many, well under a second."""
     snapshot_bytes: int = 16 * 1024 * 1024

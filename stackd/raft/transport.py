@@ -117,6 +117,8 @@ class TlsPeers:
         self._events: list[PeerEvent] = []
         self._resolver = Resolver(self.wake)
         self._epoll = select.epoll()
+        self._bell = select.epoll()
+        """What ends a rest."""
         self._wake_lock = threading.Lock()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._woken = False
@@ -124,8 +126,9 @@ class TlsPeers:
         self._accept_again: float | None = None
         self._last_refusal = ""
         listener.setblocking(False)
-        self._epoll.register(listener.fileno(), select.EPOLLIN)
-        self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)  # told once of each write, so nobody reads it
+        for waiting in (self._epoll, self._bell):
+            waiting.register(listener.fileno(), select.EPOLLIN)
+            waiting.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)  # told once of each write, so nobody reads it
 
     # -- the port
 
@@ -160,6 +163,13 @@ class TlsPeers:
                 events, self._events, self._woken = self._events, [], False
                 return events
 
+    def rest(self, timeout: float | None) -> bool:
+        is_opening = bool(self._opening) or any(link.stream is None for link in self._links.values())
+        if self._events or is_opening or self._accept_again is not None:
+            return False
+        self._bell.poll(timeout)
+        return True
+
     def wake(self) -> None:
         with self._wake_lock:
             if not self._closed:
@@ -173,6 +183,7 @@ class TlsPeers:
         for stream in [*(opening.stream for opening in self._opening.values()), *(stream for _, stream in self._open.values())]:
             stream.close()
         self._epoll.close()
+        self._bell.close()
         self._listener.close()
         os.close(self._wake_fd)
         self._resolver.close()

@@ -24,7 +24,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from stackd.base.errors import StackdError
 from stackd.base.ids import NodeId, new_id
 from stackd.base.time import SECOND, Duration, Instant
-from stackd.engine.model import Role, UserRole
+from stackd.engine.parts import Role, UserRole
 
 _UNITS = {Role.MANAGER: "stackd-manager", Role.WORKER: "stackd-worker"}
 _USER_UNITS = {role: f"stackd-{role}" for role in UserRole}

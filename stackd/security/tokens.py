@@ -15,7 +15,7 @@ import secrets
 from dataclasses import dataclass
 
 from stackd.base.errors import StackdError
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 
 _PREFIX = "STKN"
 _VERSION = "1"

@@ -16,8 +16,9 @@ from stackd.base.ids import ServiceId
 from stackd.engine.check import check_state, check_transition
 from stackd.engine.inputs import Wake
 from stackd.engine.ledger import Ledger
-from stackd.engine.model import Event, Rollout, Row, Service, Task, TaskStatus
+from stackd.engine.model import Event, Row, Service, Task
 from stackd.engine.places import BEYOND_ALL
+from stackd.engine.status import Rollout, TaskStatus
 from stackd.engine.step import step
 from stackd.engine.store import Changes
 from stackd.engine.view import TABLE_OF, View, buckets_of
@@ -169,7 +170,7 @@ def _is_more_than_words(view: View, row: Row) -> bool:
         case TaskStatus() if before is not None:
             return row.state is not before.state
         case Rollout() if before is not None:
-            return _without_words(row) != _without_words(before)
+            return _without_words(row) != _without_words(before) or _has_passed_by(before, row)
         case Event():
             return row.kind != "task.unplaceable"
         case _:
@@ -177,9 +178,14 @@ def _is_more_than_words(view: View, row: Row) -> bool:
 
 
 def _without_words(row: Rollout) -> Rollout:
-    """An update without its message and without how far it has looked: a task that finds its node after the update was looked
-    at may have become one that can stay, and its slot is passed by when it reports."""
+    """An update without its message and without how far it has looked."""
     return msgspec.structs.replace(row, message="", cursor=BEYOND_ALL, sweep=False)
+
+
+def _has_passed_by(before: Rollout, row: Rollout) -> bool:
+    """Whether the update no longer looked at a slot that waits for its turn. That it looks at more than it has to is no
+    mistake: a task that finds its node after the update was looked at may have become one that can stay."""
+    return not before.sweep and (row.sweep or row.cursor < before.cursor)
 
 
 def _touched(past: View, present: View, changes: Changes) -> tuple[dict[str, None], dict[str, None]]:

@@ -18,7 +18,7 @@ from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import NodeId, new_id
 from stackd.engine.check import check_state
 from stackd.engine.inputs import DeployRevision, Input, Reply
-from stackd.engine.model import SYSTEM, Owner
+from stackd.engine.parts import SYSTEM, Owner
 from stackd.engine.step import Decision
 from stackd.engine.store import Store
 from stackd.engine.view import View
@@ -27,6 +27,7 @@ from stackd.manager.writer import Writer
 from stackd.raft.ensemble import Ensemble, Pace
 from stackd.security.keys import KEY_BYTES, RootKey
 from stackd.simulation.checker import Checker, differing
+from stackd.simulation.fences import Fences
 from stackd.simulation.host import FakeHost
 from stackd.simulation.manager import SimulatedManager
 from stackd.simulation.node import SimulatedNode
@@ -66,6 +67,8 @@ class SimulatedCluster:
         self.managers = [SimulatedManager(name, self.log, self.chance(name), self.key) for name in names]
         ids = self.chance("ids")
         self.nodes = [self._make_node(f"host-{n}", NodeId(new_id(ids))) for n in range(1, nodes + 1)]
+        self.fences = Fences([node.host for node in self.nodes])
+        self.checker.observers.append(self.fences.observe)
         self._clients = self.chance("clients")
         self._group: asyncio.TaskGroup | None = None
 
@@ -191,7 +194,7 @@ class SimulatedCluster:
 
     def require_no_violations(self) -> None:
         """Raises Violation if anything that must always hold didn't."""
-        found = [*self.checker.findings, *self._started_twice()]
+        found = [*self.checker.findings, *self.fences.findings, *self._started_twice()]
         if found:
             raise Violation(f"seed {self.seed}: " + "; ".join(found[:10]))
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from stackd.engine.inputs import ForceUpdate, RemoveStack, ScaleService, StageContent
-from stackd.engine.model import SYSTEM, Availability, Owner, RolloutState
+from stackd.engine.parts import SYSTEM, Availability, Owner, RolloutState
 from stackd.engine.taskstate import TaskState
 from stackd.manager.intake import prepare
 from stackd.simulation.cluster import Violation

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from stackd.base.ids import TaskId
-from stackd.engine.model import Event, Rollout, RolloutState, TaskStatus
+from stackd.engine.model import Event
+from stackd.engine.parts import RolloutState
 from stackd.engine.schedule.filters import FILTERS
+from stackd.engine.status import Rollout, TaskStatus
 from stackd.engine.store import Changes
 from stackd.engine.taskstate import Step, TaskState, is_terminal, next_step
 from stackd.engine.view import View
@@ -33,6 +35,8 @@ _LADDER = (
     TaskState.RUNNING,
 )
 """The states an agent takes a task through."""
+
+_HANDED_ON = ("fence", "the slot goes on elsewhere")
 
 _REFUSALS = {one.code: re.escape(one.explain(2)).replace(re.escape("2 nodes"), r"\d+ nodes?") for one in FILTERS}
 
@@ -61,6 +65,10 @@ class Recorder:
         """The moves on a host, as its agent made them; reports of them are merged on their way."""
         self.counts.update({("task", _move(before, after)): count for (before, after), count in moves.items()})
 
+    def add_handed_on(self, slots: int) -> None:
+        """Fenced slots that went on on another host than before."""
+        self.counts.update({_HANDED_ON: slots} if slots else {})
+
     def _status(self, past: View, present: View, row: TaskStatus) -> None:
         before = past.status_of(TaskId(row.id)).state
         if before < TaskState.ASSIGNED and row.state is not before:
@@ -80,6 +88,7 @@ def required() -> set[tuple[str, str]]:
         *(("agent", step.value) for step in Step if step is not Step.NOTHING),
         *(("filter", one.code) for one in FILTERS),
         *(("rollout", move) for move in _rollout_moves()),
+        _HANDED_ON,
     }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from stackd.base.time import Duration, seconds
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.simulation.cluster import SimulatedCluster
 from stackd.simulation.manager import SimulatedManager
 from stackd.simulation.node import SimulatedNode

@@ -116,6 +116,7 @@ async def history(seed: int, *, changes: int = CHANGES, faults: int = FAULTS) ->
 def _counted(recorder: Recorder, cluster: SimulatedCluster) -> Counts:
     for node in cluster.nodes:
         recorder.add_moves(node.host.states.moves)
+    recorder.add_handed_on(cluster.fences.handed_on)
     return recorder.counts
 
 

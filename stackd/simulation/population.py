@@ -62,6 +62,9 @@ DEMANDS: tuple[dict[str, Any], ...] = (
 
 SUBNET = "10.9.{}.0/24"
 
+FENCED_SHARE = 0.5
+"""Of the services that are updated stop-first: with start-first two tasks of a slot run at once on purpose."""
+
 _RESTARTS = (RestartCondition.ANY,) * 6 + (RestartCondition.ON_FAILURE,) * 3 + (RestartCondition.NONE,)
 _CONDITIONS_OF_SERVICES = (DependencyCondition.STARTED, DependencyCondition.HEALTHY)
 
@@ -137,7 +140,8 @@ class Population:
             reservations=self.reservations(),
         )
         service = _with_settings(service, drain_start_first=chance.random() < 0.1, max_concurrent=chance.randint(0, 2))
-        return self._demanding(_with_task(service, fence=chance.random() < 0.1))
+        fenced = FENCED_SHARE if service.settings.update.order is UpdateOrder.STOP_FIRST else 0.0
+        return self._demanding(_with_task(service, fence=chance.random() < fenced))
 
     def _demanding(self, service: ServiceSpec) -> ServiceSpec:
         """Now and then the service asks for what few nodes have."""

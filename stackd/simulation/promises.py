@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 
 from stackd.base.ids import ServiceId, SpecDigest, TaskId
 from stackd.base.time import SECOND, Instant
-from stackd.engine.model import Availability, NodeState, Revision, RevisionState, Rollout, Service, Task, TaskStatus
+from stackd.engine.model import Revision, Service, Task
+from stackd.engine.parts import Availability, NodeState, RevisionState
+from stackd.engine.status import Rollout, TaskStatus
 from stackd.engine.store import Changes
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View

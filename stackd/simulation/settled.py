@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from stackd.base.ids import NodeId
 from stackd.engine.explain import service_health
-from stackd.engine.model import NodeState
+from stackd.engine.parts import NodeState
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View
 from stackd.simulation.host import FakeHost

@@ -9,7 +9,8 @@ import msgspec
 
 from stackd.base.time import seconds
 from stackd.engine.inputs import SetAvailability
-from stackd.engine.model import SYSTEM, Availability, RolloutState, Service, Task
+from stackd.engine.model import Service, Task
+from stackd.engine.parts import SYSTEM, Availability, RolloutState
 from stackd.engine.taskstate import TaskState
 from stackd.simulation.cluster import SimulatedCluster, Violation
 from stackd.simulation.node import SimulatedNode

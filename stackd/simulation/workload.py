@@ -32,7 +32,7 @@ from stackd.engine.inputs import (
     SetSpec,
     StageContent,
 )
-from stackd.engine.model import SYSTEM, Availability, Owner
+from stackd.engine.parts import SYSTEM, Availability, Owner
 from stackd.manager.intake import Prepared, prepare
 from stackd.simulation.cluster import SimulatedCluster, Violation
 from stackd.simulation.population import Population, in_its_last_version

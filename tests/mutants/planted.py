@@ -136,12 +136,7 @@ BUGS = (
     Bug("what happens to a node is not looked at", "stackd.engine.dirty:Dirty.mark_node", _nothing),
     Bug("a session goes on when it should end", "stackd.manager.agent_session:AgentSession.end", _nothing),
     Bug("nobody waits for what a service depends on", "stackd.engine.step:is_held_back", _never),
-    Bug(
-        "nobody waits for a fenced task",
-        "stackd.engine.orchestrate.fence:_out_of_reach_at",
-        _at_once,
-        found_by=("tests/unit/engine/test_drain.py",),
-    ),
+    Bug("nobody waits for a fenced task", "stackd.engine.orchestrate.fence:_out_of_reach_at", _at_once),
     Bug("late reports take a task back", "stackd.engine.admit.nodes:may_move", _always),
     Bug("a revision has converged when it begins", "stackd.engine.revisions:service_health", _as_if_healthy),
     Bug(
@@ -152,12 +147,7 @@ BUGS = (
     ),
     Bug("nothing is looked at again later", "stackd.manager.timers:Timers.add", _no_wakeups),
     Bug("agents keep what nobody assigns any more", "stackd.agent.workforce:Workforce._departed", _nothing),
-    Bug(
-        "a restarted agent doesn't look at its host",
-        "stackd.agent.worker:Worker.__init__",
-        _knows_the_host,
-        found_by=("tests/unit/agent",),
-    ),
+    Bug("a restarted agent doesn't look at its host", "stackd.agent.worker:Worker.__init__", _knows_the_host),
     Bug(
         "the end of a job's last attempt is not looked at",
         "stackd.engine.orchestrate.runs:_doubtful",

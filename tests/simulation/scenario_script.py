@@ -36,7 +36,9 @@ from stackd.engine.inputs import (
     ScaleService,
     SetAvailability,
 )
-from stackd.engine.model import SYSTEM, Availability, NodeStatus, Rollout, Task, TaskStatus
+from stackd.engine.model import Task
+from stackd.engine.parts import SYSTEM, Availability
+from stackd.engine.status import NodeStatus, Rollout, TaskStatus
 from stackd.engine.store import Changes
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View

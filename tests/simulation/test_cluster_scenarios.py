@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from stackd.engine.inputs import Applied, RemoveStack, RollbackService, ScaleService, SetAvailability
-from stackd.engine.model import SYSTEM, Availability, NodeState, RolloutState, Service, Task
+from stackd.engine.model import Service, Task
+from stackd.engine.parts import SYSTEM, Availability, NodeState, RolloutState
 from stackd.engine.taskstate import TaskState
 from stackd.simulation.cluster import SimulatedCluster
 from stackd.simulation.loop import run

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from stackd.engine.inputs import Applied, RemoveStack, ScaleService
-from stackd.engine.model import SYSTEM, NodeState
+from stackd.engine.parts import SYSTEM, NodeState
 from stackd.engine.taskstate import TaskState
 from stackd.raft.consensus import NotLeader
 from stackd.simulation.cluster import SimulatedCluster

@@ -15,7 +15,7 @@ from stackd.api.dispatch import Assignment
 from stackd.base.errors import TaskFault
 from stackd.base.ids import BlobDigest, TaskId
 from stackd.base.time import Instant
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import NetworkSpec, TaskSpec
 
 

@@ -13,14 +13,16 @@ from stackd.base.time import SECOND, Duration, Instant
 from stackd.cli.client import ControlClient
 from stackd.cli.clusterpages import authority_lines
 from stackd.cli.commands.objects import content_of
-from stackd.cli.contexts import Context, encode_context
+from stackd.cli.contexts import Context, encode_context, lifetime, read_context, store_context
 from stackd.cli.invocation import Invocation, pass_invocation
 from stackd.cli.options import DURATION, example, host_option, output_option, wait_options
 from stackd.cli.output import document, list_document, page, table
 from stackd.cli.settling import Sight, settle
 from stackd.cli.wording import ago, count
-from stackd.engine.model import UserRole
+from stackd.engine.parts import UserRole
 from stackd.security.identity import NodeKey
+
+_ISSUE = "`stackd cluster ca user NAME --role ROLE`"
 
 
 @click.group(
@@ -57,19 +59,38 @@ def rotate(invocation: Invocation, ca_cert: str | None, ca_key: str | None, deta
     """Replace the root certificate.
 
     The command ends when every node uses the new one. Nodes that are down hold it up; remove those that don't come back. Join
-    tokens and the contexts of people have to be given out anew afterwards.
+    tokens are new afterwards. The contexts of people work until then, and have to be issued anew; one with which this is
+    called is replaced where it lies.
     """
     if bool(ca_cert) != bool(ca_key):
         raise click.UsageError("--ca-cert and --ca-key belong together")
     request = RotateRootRequest(root=content_of(ca_cert) if ca_cert else b"", key=content_of(ca_key) if ca_key else b"")
     with invocation.daemon() as daemon:
         daemon.rotate_root(request)
-        if detach:
-            click.echo("The root certificate is being replaced; `stackd cluster ca info` shows how far it is.")
-            return
+        own = _renew_context(invocation, daemon)
+        others = [f"{one.name} ({one.role})" for one in daemon.users().items if one.name != own]
+    if others:
+        click.echo(f"contexts work until the rotation ends; issue them anew for {', '.join(others)}: {_ISSUE}", err=True)
+    if detach:
+        click.echo("The root certificate is being replaced; `stackd cluster ca info` shows how far it is.")
+        return
+    with invocation.daemon() as daemon:  # with the new context: managers soon accept no other
         settle(invocation, lambda: _sight(daemon), timeout, "it goes on; `stackd cluster ca info` shows it")
         digest = daemon.cluster_info().root_digest
     click.echo(f"Every node uses the new root certificate ({digest}).")
+
+
+def _renew_context(invocation: Invocation, daemon: ControlClient) -> str:
+    """Replace the context with which this was called by one of the new root; whose it is, "" if there is none."""
+    path = invocation.context_file()
+    if path is None:
+        return ""
+    present, key = read_context(path), NodeKey.create()
+    life = lifetime(present.certificate.encode()) // SECOND
+    request = IssueUserRequest(name=present.name, role=UserRole(present.role), request=key.request(), life_seconds=life)
+    store_context(path, _context(present.name, present.role, key, daemon.issue_user(request)))
+    click.echo(f"the context {path} is a new one", err=True)
+    return present.name
 
 
 def _sight(daemon: ControlClient) -> Sight:

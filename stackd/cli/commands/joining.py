@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 import click
 
 from stackd.api.cluster import JoinTokenRequest, JoinTokenResponse
 from stackd.api.local import InitRequest, JoinClusterRequest, LeaveClusterRequest, LocalNodeView
 from stackd.base.time import Duration
+from stackd.cli.background import in_background
 from stackd.cli.client import ControlClient
 from stackd.cli.clusterpages import join_page
 from stackd.cli.commands.objects import content_of
@@ -14,7 +17,10 @@ from stackd.cli.invocation import Invocation, pass_invocation
 from stackd.cli.options import DEFAULT_WAIT, DURATION, example, host_option, output_option, own_host_option
 from stackd.cli.output import document
 from stackd.cli.settling import Sight, settle
-from stackd.engine.model import Availability, Role
+from stackd.engine.parts import Availability, Role
+
+_IDLE = "idle"
+_GOES_ON = "what has begun goes on; `stackd cluster info` shows it"
 
 _LISTEN = click.option(
     "--listen-addr",
@@ -108,8 +114,9 @@ def join(
     )
     with invocation.own_daemon() as daemon:
         click.echo(f"asking {manager} for a place in its cluster", err=True)
-        here = daemon.join_cluster(request)
-        settle(invocation, lambda: _sight(daemon), timeout, "it goes on; `stackd cluster info` shows it")
+        joined = in_background(lambda: daemon.join_cluster(request))
+        settle(invocation, lambda: _join_sight(daemon, joined), timeout, _GOES_ON)
+        joined.result()
         here = daemon.local_node()
     if invocation.as_json:
         click.echo(document("Node", here))
@@ -117,14 +124,23 @@ def join(
         click.echo(f"This node ({here.node_id}) joined the cluster as a {here.state}.")
 
 
-def _sight(daemon: ControlClient) -> Sight:
+def _join_sight(daemon: ControlClient, joined: Future[LocalNodeView]) -> Sight:
+    """How far the node is, which has come to the end of it when it is ready, or was refused."""
+    if joined.done() and joined.exception() is not None:
+        return Sight({}, True)
     here = daemon.local_node()
-    ready = here.state in (Role.WORKER, Role.MANAGER) and not here.message
-    return Sight({"node": _progress(here, ready=ready)}, ready)
+    ready = joined.done() and here.state in (Role.WORKER, Role.MANAGER) and not here.message
+    return Sight({"node": line} if (line := _progress(here, ready=ready)) else {}, ready)
 
 
 def _progress(here: LocalNodeView, *, ready: bool) -> str:
-    return f"{here.state}: ready" if ready else f"{here.state}: {here.message or 'starting'}"
+    """One line; "" while there is nothing to tell. What a command is at says more than what the node waits for."""
+    if ready:
+        return f"{here.state}: ready"
+    if here.state == _IDLE:
+        return here.doing
+    what = here.doing or here.message
+    return f"{here.state}: {what}" if what else ""
 
 
 @click.command(epilog=example("stackd cluster join-token worker", "stackd cluster join-token --rotate manager"))
@@ -165,6 +181,15 @@ def leave(invocation: Invocation, force: bool) -> None:
     Its tasks are stopped, and start elsewhere. A manager is let go only if the others can agree on something without it.
     """
     with invocation.own_daemon() as daemon:
-        click.echo("asking the cluster to let this node go", err=True)
-        daemon.leave_cluster(LeaveClusterRequest(force=force))
+        left = in_background(lambda: daemon.leave_cluster(LeaveClusterRequest(force=force)))
+        settle(invocation, lambda: _leave_sight(daemon, left), Duration(0), _GOES_ON)
+        left.result()
     click.echo("Node left the cluster.")
+
+
+def _leave_sight(daemon: ControlClient, left: Future[LocalNodeView]) -> Sight:
+    """A node that has left has nothing more to tell."""
+    if left.done():
+        return Sight({}, True)
+    here = daemon.local_node()
+    return Sight({"node": f"{here.state}: {here.doing}"} if here.doing else {}, False)

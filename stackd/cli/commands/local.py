@@ -111,6 +111,20 @@ def up(
     metavar="HOST:PORT",
     help="Where to answer Prometheus (default: nowhere).",
 )
+@click.option(
+    "--listen-addr",
+    "listen",
+    default="",
+    metavar="HOST[:PORT]",
+    help="Where it listens as a manager (default: what `cluster init` or `join` said, or the last start).",
+)
+@click.option(
+    "--advertise-addr",
+    "advertise",
+    default="",
+    metavar="HOST[:PORT]",
+    help="Where others reach it as a manager, if that has changed (default: as before).",
+)
 @_LOG_LEVEL
 @pass_invocation
 @click.pass_context
@@ -121,6 +135,8 @@ def daemon(
     executor: str,
     docker_host: str,
     metrics_address: str,
+    listen: str,
+    advertise: str,
     log_level: str,
 ) -> None:
     """Run a node of a cluster.
@@ -136,6 +152,8 @@ def daemon(
         executor=executor,
         docker_host=docker_host,
         metrics_address=metrics_address,
+        listen=listen,
+        advertise=advertise,
         log_level=log_level,
         waits=True,
     )

@@ -22,7 +22,7 @@ from stackd.cli.options import example, host_option, output_option, wait_options
 from stackd.cli.output import document, list_document
 from stackd.cli.settling import Sight, settle
 from stackd.cli.wording import count
-from stackd.engine.model import Availability, Role
+from stackd.engine.parts import Availability, Role
 from stackd.engine.taskstate import TaskState, is_terminal
 
 SELF = "self"

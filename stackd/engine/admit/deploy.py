@@ -25,7 +25,8 @@ from stackd.engine.admit.stack_objects import (
 from stackd.engine.dirty import CONTENT, JOBS, Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import Applied, DeployRevision, RemoveStack, ServiceManifest, StackManifest, StageContent
-from stackd.engine.model import Principal, PrincipalKind, Revision, RevisionState, Service, SpecRow, Stack
+from stackd.engine.model import Revision, Service, SpecRow, Stack
+from stackd.engine.parts import Principal, PrincipalKind, RevisionState
 from stackd.engine.reap import STAGED_FOR
 from stackd.engine.revisions import latest_of, record_revision
 from stackd.engine.view import View

@@ -15,7 +15,9 @@ from stackd.engine.admit.refusal import Refusal
 from stackd.engine.dirty import Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import AdmitNode, Applied, LeaveCluster, ReportManagers, UpdateNode
-from stackd.engine.model import Availability, ManagerStatus, Node, NodeStatus, Role
+from stackd.engine.model import Node
+from stackd.engine.parts import Availability, ManagerStatus, Role
+from stackd.engine.status import NodeStatus
 from stackd.engine.view import View
 
 

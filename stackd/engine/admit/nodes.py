@@ -10,7 +10,9 @@ from stackd.engine.admit.refusal import Refusal
 from stackd.engine.dirty import Dirty, key_of
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import Applied, RegisterNode, RemoveNode, ReportNode, ReportTasks
-from stackd.engine.model import Node, NodeState, NodeStatus, Role, Service, Task, TaskStatus
+from stackd.engine.model import Node, Service, Task
+from stackd.engine.parts import NodeState, Role
+from stackd.engine.status import NodeStatus, TaskStatus
 from stackd.engine.tasks import task_name
 from stackd.engine.taskstate import TaskState, is_terminal, may_move
 

@@ -14,8 +14,9 @@ from stackd.engine.allocate.networks import PREDEFINED, unallocated
 from stackd.engine.dirty import Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import Applied, CreateFile, CreateNetwork, FileManifest, RemoveObject
-from stackd.engine.model import Config, Network, Principal, Secret
+from stackd.engine.model import Config, Network, Secret
 from stackd.engine.objects import NamedObject, delete_object, services_using
+from stackd.engine.parts import Principal
 from stackd.engine.view import View
 from stackd.spec.stack import ExternalKind, NetworkSpec
 

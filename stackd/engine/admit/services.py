@@ -15,8 +15,10 @@ from stackd.engine.admit.refusal import Refusal, check_not_owned, service_of
 from stackd.engine.dirty import EVERYWHERE, Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import Applied, ForceUpdate, RemoveService, RollbackService, ScaleService, SetSpec
-from stackd.engine.model import Principal, Rollout, Service, SpecRow
+from stackd.engine.model import Service, SpecRow
+from stackd.engine.parts import Principal
 from stackd.engine.rollout import ACTIVE, next_iteration, present_as_previous, roll_back
+from stackd.engine.status import Rollout
 from stackd.engine.view import View
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import REPLICAS_MAX, ServiceSettings, TaskSpec

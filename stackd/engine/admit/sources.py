@@ -6,7 +6,7 @@ import msgspec
 
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import Applied, PutSource, ReportSource
-from stackd.engine.model import SourceStatus
+from stackd.engine.status import SourceStatus
 
 
 def put_source(draft: Draft, given: PutSource) -> Applied:

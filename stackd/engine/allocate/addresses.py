@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from stackd.base.ids import NetworkId
-from stackd.engine.model import Attachment, Task, TaskStatus
+from stackd.engine.model import Task
+from stackd.engine.parts import Attachment
+from stackd.engine.status import TaskStatus
 from stackd.engine.tables import Table
 from stackd.engine.taskstate import TaskState, is_terminal
 

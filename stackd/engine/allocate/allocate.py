@@ -18,8 +18,9 @@ from stackd.engine.allocate.networks import PREDEFINED, is_addressed, provide, r
 from stackd.engine.allocate.pick import Picker, Unaddressable
 from stackd.engine.dirty import Dirty
 from stackd.engine.draft import Draft
-from stackd.engine.model import Endpoint, NetworkStatus, Service, Task
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.slots import is_live, spec_of
+from stackd.engine.status import Endpoint, NetworkStatus
 from stackd.engine.tasks import task_name
 from stackd.engine.view import View
 from stackd.spec.stack import TaskSpec

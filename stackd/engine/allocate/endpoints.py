@@ -13,7 +13,8 @@ import msgspec
 from stackd.engine.allocate.addresses import AddressBook, endpoint_holder
 from stackd.engine.allocate.pick import Picker, Unaddressable, lacks
 from stackd.engine.draft import Draft
-from stackd.engine.model import Endpoint, NetworkStatus, Service
+from stackd.engine.model import Service
+from stackd.engine.status import Endpoint, NetworkStatus
 from stackd.engine.view import View
 from stackd.spec.stack import EndpointMode, Port, PublishMode, TaskSpec
 

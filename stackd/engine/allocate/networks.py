@@ -13,7 +13,8 @@ import msgspec
 from stackd.engine.allocate.addresses import AddressBook
 from stackd.engine.allocate.ipmath import Range, TakenRanges, address_number, space_of, subnet_range
 from stackd.engine.draft import Draft
-from stackd.engine.model import Cluster, Network, NetworkStatus
+from stackd.engine.model import Cluster, Network
+from stackd.engine.status import NetworkStatus
 from stackd.engine.view import View
 from stackd.spec.stack import NetworkSpec, Pool
 

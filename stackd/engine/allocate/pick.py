@@ -15,7 +15,8 @@ from stackd.base.ids import NetworkId
 from stackd.engine.allocate.addresses import AddressBook, Attachments, texts
 from stackd.engine.allocate.ipmath import Space, Version, address_number, space_of
 from stackd.engine.draft import Draft
-from stackd.engine.model import Attachment, NetworkStatus
+from stackd.engine.parts import Attachment
+from stackd.engine.status import NetworkStatus
 
 CROWDED_PERCENT = 80
 """From this share of addresses in use on, people are told; below three quarters of it they will be told again."""

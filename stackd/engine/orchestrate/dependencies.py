@@ -7,12 +7,14 @@ restarts and updates of what it depends on don't touch it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import assert_never
 
 from stackd.base.time import Instant
 from stackd.engine.draft import Draft
-from stackd.engine.model import Service, Task
+from stackd.engine.model import Service
 from stackd.engine.orchestrate.runs import runs_of, wanted_completions
 from stackd.engine.orchestrate.slots import is_live, slots_of, spec_of, takes_tasks
+from stackd.engine.tally import running_of
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import View
 from stackd.spec.stack import Dependency, DependencyCondition, ServiceMode
@@ -54,14 +56,19 @@ def _obstacle(view: View, service: Service, dependency: Dependency) -> str:
     other = view.service_named(name)
     if other is None:
         return f"waits for {name}, which does not exist" if dependency.required else ""
-    if dependency.condition is DependencyCondition.COMPLETED:
-        done, wanted, word = _completed(view, other), _wanted(view, other), "has completed"
-    else:
-        done, wanted, word = len(_steady(view, other, dependency)), _wanted(view, other), "runs"
-    if dependency.condition is DependencyCondition.STARTED:
-        wanted = min(wanted, 1)
-    if dependency.condition is DependencyCondition.HEALTHY:
-        word = "is healthy"
+    wanted = _wanted(view, other)
+    match dependency.condition:
+        case DependencyCondition.COMPLETED:
+            done, word = _completed(view, other), "has completed"
+        case DependencyCondition.STARTED:
+            wanted = min(wanted, 1)
+            done, word = _number_running(view, other), "runs"
+        case DependencyCondition.HEALTHY if (running := _number_running(view, other)) < wanted:
+            done, word = running, "runs"
+        case DependencyCondition.HEALTHY:
+            done, word = sum(at <= view.now for at in _healthy_at(view, other)), "is healthy"
+        case other_condition:
+            assert_never(other_condition)
     return "" if done >= wanted else f"waits until {name} {word} ({done} of {wanted})"
 
 
@@ -84,30 +91,28 @@ def _completed(view: View, service: Service) -> int:
     return sum(view.status_of(slot.latest.id).state is TaskState.COMPLETE for slot in slots)
 
 
-def _running(view: View, service: Service) -> list[Task]:
-    tasks = view.tasks_of_service(service.id)
-    return [task for task in tasks if is_live(task) and view.status_of(task.id).state is TaskState.RUNNING]
+def _number_running(view: View, service: Service) -> int:
+    """How many tasks of the service run as they should; nobody looks at those that this decision doesn't change."""
+    running = view.ledger.running
+    changed = ((key, running_of(view.tasks.get(key), view.statuses.get(key))) for key in view.changed_tasks())
+    return running.count(service.id) + running.difference(changed)[service.id]
 
 
-def _steady(view: View, service: Service, dependency: Dependency) -> list[Task]:
-    """The tasks that run, as far as the condition can rely on it: a task with a health check runs only when it is healthy; one
-    without has to have stood the monitor window."""
-    running = _running(view, service)
-    if dependency.condition is DependencyCondition.STARTED:
-        return running
-    return [task for task in running if _healthy_at(view, service, task) <= view.now]
-
-
-def _healthy_at(view: View, service: Service, task: Task) -> Instant:
-    ran = view.status_of(task.id).running_at
-    if spec_of(view, task.spec).container.healthcheck is not None:
-        return ran
-    return Instant(ran + service.settings.update.monitor_ns)
+def _healthy_at(view: View, service: Service) -> Iterator[Instant]:
+    """Since when each task that runs can be relied on: one with a health check runs only when it is healthy; one without has
+    to have stood the monitor window."""
+    for task in view.each_task_of_service(service.id):
+        status = view.status_of(task.id)
+        if running_of(task, status) is not None:
+            has_check = spec_of(view, task.spec).container.healthcheck is not None
+            yield Instant(status.running_at + (0 if has_check else service.settings.update.monitor_ns))
 
 
 def _settled_at(view: View, service: Service, dependency: Dependency) -> Instant:
-    """When the next task that runs will count as healthy; 0 if none will by time alone."""
+    """When the next task that runs will count as healthy; 0 if none will by time alone, or others have to run first."""
     other = view.service_named(_full_name(service, dependency))
     if other is None or dependency.condition is not DependencyCondition.HEALTHY:
         return Instant(0)
-    return min((at for task in _running(view, other) if (at := _healthy_at(view, other, task)) > view.now), default=Instant(0))
+    if _number_running(view, other) < _wanted(view, other):
+        return Instant(0)
+    return min((at for at in _healthy_at(view, other) if at > view.now), default=Instant(0))

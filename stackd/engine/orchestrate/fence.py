@@ -9,7 +9,8 @@ declared down, since it was last heard before that.
 from __future__ import annotations
 
 from stackd.base.time import SECOND, Duration, Instant
-from stackd.engine.model import NodeState, Task
+from stackd.engine.model import Task
+from stackd.engine.parts import NodeState
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View
 

@@ -11,8 +11,9 @@ import msgspec
 from stackd.base.ids import TaskId
 from stackd.base.time import Instant, after
 from stackd.engine.draft import Draft
-from stackd.engine.model import Availability, Service, Task
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.slots import Slot, Wanted, is_live, is_lost, spec_of
+from stackd.engine.parts import Availability
 from stackd.engine.restart_policy import may_restart
 from stackd.engine.rollout import config_of
 from stackd.engine.tasks import make_task, stop_task

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from stackd.base.ids import NodeId
 from stackd.engine.dirty import EVERYWHERE, Scope, SlotKey, key_of
 from stackd.engine.fates import Fate
-from stackd.engine.model import NodeState, Service
+from stackd.engine.model import Service
 from stackd.engine.orchestrate.slots import Slot, has_completed, is_live, nodes_in, slots_of, spec_of, takes_tasks
+from stackd.engine.parts import NodeState
 from stackd.engine.restart_policy import may_restart
 from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View

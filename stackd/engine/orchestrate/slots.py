@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from stackd.base.ids import NodeId, SpecDigest
 from stackd.engine.dirty import EVERYWHERE, Scope, SlotKey, key_of
-from stackd.engine.model import Availability, Node, NodeState, Service, SpecRow, Task
+from stackd.engine.model import Node, Service, SpecRow, Task
 from stackd.engine.orchestrate.fence import fence_end
 from stackd.engine.orchestrate.room import has_room
+from stackd.engine.parts import Availability, NodeState
 from stackd.engine.restart_policy import may_restart
 from stackd.engine.schedule.constraints import matches
 from stackd.engine.taskstate import TaskState, is_terminal

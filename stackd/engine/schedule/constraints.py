@@ -13,7 +13,8 @@ from typing import assert_never
 
 from stackd.base.errors import StackdError
 from stackd.base.records import Pairs
-from stackd.engine.model import Node, NodeStatus
+from stackd.engine.model import Node
+from stackd.engine.status import NodeStatus
 from stackd.spec.constraints import Attribute, Constraint, parse
 
 

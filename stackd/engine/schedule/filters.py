@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from stackd.engine.model import Availability, Node, NodeState, NodeStatus
+from stackd.engine.model import Node
+from stackd.engine.parts import Availability, NodeState
 from stackd.engine.schedule.constraints import matches
 from stackd.engine.schedule.nodes import Demand, NodeInfo
 from stackd.engine.schedule.resources import NOTHING, covers
+from stackd.engine.status import NodeStatus
 
 
 class Filter(Protocol):

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from stackd.base.ids import NodeId
-from stackd.engine.model import Node, NodeStatus
+from stackd.engine.model import Node
 from stackd.engine.schedule.resources import NOTHING, Generic, beyond, claim, minus, returned, still_offered
+from stackd.engine.status import NodeStatus
 from stackd.spec.stack import MountType, Resources, TaskSpec
 
 Listener = tuple[str, int]

@@ -26,7 +26,7 @@ from stackd.base.errors import StackdError
 from stackd.base.ids import NodeId
 from stackd.base.time import HOUR, Duration, Instant
 from stackd.engine.inputs import RemoveNode, UpdateNode
-from stackd.engine.model import NodeDescription, Principal, PrincipalKind, Role
+from stackd.engine.parts import NodeDescription, Principal, PrincipalKind, Role
 from stackd.raft import transport
 from stackd.security.authority import Authority
 from stackd.security.identity import NodeIdentity, NodeKey

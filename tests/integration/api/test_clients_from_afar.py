@@ -16,7 +16,7 @@ from stackd.api.secure import TlsMaterial, peer_of, serve_tls
 from stackd.api.server import control_handlers
 from stackd.base.errors import Unavailable
 from stackd.base.time import HOUR, Duration, Instant
-from stackd.engine.model import Principal, PrincipalKind, Role, UserRole
+from stackd.engine.parts import Principal, PrincipalKind, Role, UserRole
 from stackd.security.authority import Authority
 from stackd.security.identity import NodeIdentity, NodeKey, UserIdentity
 

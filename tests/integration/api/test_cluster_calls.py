@@ -21,7 +21,7 @@ from stackd.api.control import Caller, Empty
 from stackd.api.local import NODE_METHODS, InitRequest, JoinClusterRequest, LocalNodeView, NodeHandler
 from stackd.api.server import LocalService, handler_name, serve_unix
 from stackd.base.errors import Refused, StackdError
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 
 from control_server import local
 

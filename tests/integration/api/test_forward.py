@@ -31,7 +31,7 @@ from stackd.base.errors import NotFound, Unavailable
 from stackd.base.ids import NodeId
 from stackd.base.records import encode
 from stackd.base.time import Instant
-from stackd.engine.model import Principal, PrincipalKind, Role
+from stackd.engine.parts import Principal, PrincipalKind, Role
 from stackd.security.authority import Authority
 from stackd.security.identity import NodeIdentity, NodeKey
 
@@ -55,6 +55,7 @@ class Manager:
         self.follows: Manager | None = None
         self.headless = False
         self.callers: list[str] = []
+        self.counted: list[tuple[str, str, str]] = []
         self.port = 0
 
     # The router
@@ -90,8 +91,12 @@ class Manager:
         node = Caller(principal=Principal(kind=PrincipalKind.NODE, name=peer.presented.identity.node_id))
         return forwarded_caller(context, peer) or node
 
+    def called(self, method: str, outcome: str, answered: str, seconds: float) -> None:
+        assert seconds > 0
+        self.counted.append((method, outcome, answered))
+
     async def serve(self, stack: AsyncExitStack) -> None:
-        handlers = [control_handlers(self, self.caller_of, self)]
+        handlers = [control_handlers(self, self.caller_of, self, called=self.called)]
         self.port = await stack.enter_async_context(serve_tls("127.0.0.1:0", lambda: self.material, handlers))
 
 
@@ -193,3 +198,20 @@ def test_only_a_manager_may_name_a_caller() -> None:
     assert manager.callers == []
     call(manager, "Services", ListRequest(), by=material("m2", Role.MANAGER), metadata=metadata)
     assert manager.callers == ["local-user:0"]
+
+
+def test_every_call_is_counted_also_those_that_are_carried_on_or_refused(follower: Manager) -> None:
+    leader = leader_of(follower)
+    call(follower, "Services", ListRequest())
+    call(follower, "Version", Empty())
+    with pytest.raises(grpc.aio.AioRpcError):
+        call(follower, "Events", EventsRequest())
+    with pytest.raises(grpc.aio.AioRpcError):
+        call(follower, "Services", ListRequest(), metadata=((CALLER_KEY, b"garbage"),))
+    assert follower.counted == [
+        ("Control.Services", "ok", "leader"),
+        ("Control.Version", "ok", "here"),
+        ("Control.Events", "events.gone", "leader"),
+        ("Control.Services", "api.caller.forged", "here"),
+    ]
+    assert leader.counted == [("Control.Services", "ok", "here"), ("Control.Events", "events.gone", "here")]

@@ -16,7 +16,7 @@ from stackd.api.secure import TlsMaterial
 from stackd.base.errors import Refused, StackdError, Unavailable
 from stackd.base.ids import NodeId
 from stackd.base.time import Instant
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.security.authority import Authority
 from stackd.security.identity import NodeIdentity, NodeKey, read_certificate, verify_certificate
 from stackd.security.tls import unverified_context

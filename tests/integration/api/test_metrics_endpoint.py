@@ -52,7 +52,7 @@ def test_the_state_and_the_meters_are_one_text() -> None:
     meters.stepped(0.002, 3)
     meters.committed(0.01)
     meters.not_stored("raft.storage_failed")
-    meters.called("Apply", "ok", 0.1)
+    meters.called("Control.Apply", "ok", "here", 0.1)
 
     async def read() -> bytes:
         gauges = Gauges()
@@ -66,7 +66,7 @@ def test_the_state_and_the_meters_are_one_text() -> None:
     assert found["stackd_step_inputs_sum",] == 3
     assert found["stackd_commit_seconds_count",] == 1
     assert found["stackd_entries_not_stored_total", "raft.storage_failed"] == 1
-    assert found["stackd_call_seconds_count", "Apply", "ok"] == 1
+    assert found["stackd_call_seconds_count", "here", "Control.Apply", "ok"] == 1
 
 
 def test_the_answer_is_http_with_its_length() -> None:

@@ -15,7 +15,7 @@ from stackd.api.secure import Peer, TlsMaterial, peer_of, secure_channel, serve_
 from stackd.base.errors import Refused
 from stackd.base.ids import NodeId
 from stackd.base.time import HOUR, Duration, Instant
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.security.authority import Authority
 from stackd.security.identity import NodeIdentity, NodeKey
 

@@ -11,7 +11,7 @@ from stackd.api.cluster import UpdateNodeRequest
 from stackd.api.control import ListRequest, NameRequest, ScaleRequest, UpdateRequest
 from stackd.api.views import ServiceView, TaskView
 from stackd.base.errors import StackdError
-from stackd.engine.model import Availability
+from stackd.engine.parts import Availability
 
 from cluster import Cluster, ClusterNode, cluster_of
 from node import alive

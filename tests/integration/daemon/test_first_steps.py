@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from stackd.api.cluster import JoinTokenRequest
 from stackd.api.local import InitRequest, JoinClusterRequest, LeaveClusterRequest, LocalNodeView
 from stackd.base.errors import StackdError
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 
 from cluster import Cluster, ClusterNode, cluster_of
 from node import free_port, running_node
+from sleepers import SLEEPERS, deploy, running
 
 pytestmark = pytest.mark.needs("root", "net")
-
-SLEEPERS = """
-name: shop
-services:
-  sleeper:
-    image: busybox
-    command: ["sleep", "1000"]
-    deploy:
-      replicas: 4
-"""
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
 
 
 def info(node: ClusterNode) -> LocalNodeView:
@@ -42,11 +30,6 @@ def refusal(node: ClusterNode, method: str, *arguments: object) -> str:
     with node.client() as client, pytest.raises(StackdError) as caught:
         getattr(client, method)(*arguments)
     return caught.value.code
-
-
-def deploy(node: ClusterNode, stack: str = SLEEPERS) -> None:
-    done = node.cli("apply", "-f", node.write("stack.yaml", stack), "--yes")
-    assert done.code == 0, done.err
 
 
 def test_a_service_runs_on_the_manager_and_on_the_worker_that_joined(cluster: Cluster) -> None:
@@ -93,12 +76,12 @@ def test_both_come_back_from_their_disks_and_their_tasks_have_noticed_nothing(cl
     manager = cluster[0]
     cluster.form(1)
     deploy(manager)
-    before = {(task.id, task.pid) for task in manager.running_tasks()}
+    before = running(manager)
     for node in cluster.nodes:
         node.kill()
     cluster.start()
     cluster.until_ready(1)
-    assert {(task.id, task.pid) for task in manager.running_tasks()} == before
+    assert running(manager) == before
 
 
 def test_a_cluster_of_one_opens_up_without_touching_its_tasks() -> None:
@@ -126,27 +109,41 @@ def test_prometheus_hears_of_raft_agents_steps_tasks_and_calls() -> None:
         node = cluster[0]
         node.options = ("--metrics-addr", "127.0.0.1:9323")
         cluster.start()
-        assert metric(node, "stackd_node_role") == {'role="idle"': 1}
+        assert values(scrape(node), "stackd_node_role") == {("idle",): 1}
+        assert refusal(node, "nodes") == "daemon.no_cluster"
         node.init()
         cluster.until_ready(1)
         deploy(node)
-        assert metric(node, "stackd_node_role") == {'role="manager"': 1}
-        assert metric(node, "stackd_raft_leader") == metric(node, "stackd_agents") == {"": 1}
-        assert metric(node, "stackd_tasks")['state="running"'] == 4
-        assert metric(node, "stackd_step_seconds_count")[""] > 5
-        assert metric(node, "stackd_commit_seconds_count")[""] > 5
-        assert metric(node, "stackd_call_seconds_count")['method="Control.apply",outcome="ok"'] == 1
+        found = scrape(node)
+        assert values(found, "stackd_node_role") == {("manager",): 1}
+        for name in ("stackd_raft_leader", "stackd_raft_leader_known", "stackd_raft_voters", "stackd_agents"):
+            assert values(found, name) == {(): 1}
+        assert values(found, "stackd_raft_applied_index")[()] <= values(found, "stackd_raft_commit_index")[()]
+        assert values(found, "stackd_tasks")["running",] == 4
+        assert values(found, "stackd_step_seconds_count")[()] > 5
+        assert values(found, "stackd_commit_seconds_count")[()] > 5
+        calls = values(found, "stackd_call_seconds_count")
+        assert calls["here", "Control.Apply", "ok"] == 1
+        assert calls["here", "Control.Nodes", "daemon.no_cluster"] == 1
+        assert documented() == {family.name: family.type for family in found}
 
 
-def metric(node: ClusterNode, name: str) -> dict[str, float]:
-    """The values of a metric by its labels."""
+def scrape(node: ClusterNode) -> list[Metric]:
     program = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9323/metrics', timeout=10).read().decode())"
-    found = {}
-    for line in node.host_of.run(sys.executable, "-c", program).splitlines():
-        key, _, value = line.rpartition(" ")
-        if key.partition("{")[0] == name:
-            found[key.partition("{")[2].rstrip("}")] = float(value)
-    return found
+    return list(text_string_to_metric_families(node.host_of.run(sys.executable, "-c", program)))
+
+
+def values(families: list[Metric], name: str) -> dict[tuple[str, ...], float]:
+    """The values of a metric by its labels' values."""
+    samples = (sample for family in families for sample in family.samples)
+    return {tuple(sample.labels.values()): sample.value for sample in samples if sample.name == name}
+
+
+def documented() -> dict[str, str]:
+    """The families of docs/metrics.md with their kinds, as the parser names them: counters without `_total`."""
+    text = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
+    rows = re.findall(r"^\| `(stackd_[a-z_]+)(?:\{.*?\})?` \| (\w+) \|", text, re.MULTILINE)
+    return {name.removesuffix("_total"): kind for name, kind in rows}
 
 
 def worker_command(node: ClusterNode) -> bytes:

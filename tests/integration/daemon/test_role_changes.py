@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from stackd.api.cluster import AutolockRequest, RotateRootRequest, UpdateNodeRequest
 from stackd.api.local import LeaveClusterRequest, UnlockRequest
 from stackd.base.errors import StackdError
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 
 from aged import age
 from cluster import Cluster, ClusterNode, cluster_of
+from sleepers import deploy, running
 
 pytestmark = pytest.mark.needs("root", "net")
-
-SLEEPERS = """
-name: shop
-services:
-  sleeper:
-    image: busybox
-    command: ["sleep", "1000"]
-    deploy:
-      replicas: 4
-"""
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
-
-
-def deploy(node: ClusterNode) -> None:
-    done = node.cli("apply", "-f", node.write("stack.yaml", SLEEPERS), "--yes")
-    assert done.code == 0, done.err
-
-
-def running(node: ClusterNode) -> set[tuple[str, int]]:
-    return {(task.id, task.pid) for task in node.running_tasks()}
 
 
 def make(manager: ClusterNode, node: ClusterNode, role: Role) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stackd.api.cluster import UpdateNodeRequest
 from stackd.api.control import Empty
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.engine.store import Store
 from stackd.engine.view import View
 from stackd.raft.backup import key_file_in, open_backup, store_backup

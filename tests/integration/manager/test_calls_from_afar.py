@@ -27,7 +27,7 @@ from stackd.api.server import service_handlers
 from stackd.api.views import EventView
 from stackd.base.errors import StackdError
 from stackd.engine.inputs import RemoveNode
-from stackd.engine.model import Role, UserRole
+from stackd.engine.parts import Role, UserRole
 from stackd.security.identity import NodeKey, read_certificate
 
 from manager_cluster import ANN, Host, Hosts, play

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stackd.api.cluster import LeaveRequest, UpdateNodeRequest
 from stackd.base.errors import Refused
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.manager.authority import role_now
 
 from manager_cluster import ANN, Host, Hosts, as_node, play

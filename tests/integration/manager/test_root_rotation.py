@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stackd.api.cluster import RotateRootRequest
-from stackd.engine.model import Authority, Role
+from stackd.engine.model import Authority
+from stackd.engine.parts import Role
 from stackd.manager.manager import Manager
 from stackd.manager.standing import managers_of, standing_of
 from stackd.security.identity import verify_certificate

@@ -20,26 +20,16 @@ from stackd.engine.dirty import Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.failures import failure_of
 from stackd.engine.ledger import UNUSED, Usage, charge_of
-from stackd.engine.model import (
-    Availability,
-    Node,
-    NodeDescription,
-    NodeState,
-    NodeStatus,
-    Row,
-    Service,
-    SpecRow,
-    StartGate,
-    Task,
-    TaskStatus,
-)
+from stackd.engine.model import Node, Row, Service, SpecRow, Task
+from stackd.engine.parts import Availability, NodeDescription, NodeState, StartGate
 from stackd.engine.schedule.filters import is_open
 from stackd.engine.schedule.nodes import NodeInfo
 from stackd.engine.schedule.resources import NOTHING, minus, unreserved
 from stackd.engine.schedule.spread import Candidate, candidate
+from stackd.engine.status import NodeStatus, TaskStatus
 from stackd.engine.store import Store, Transaction
+from stackd.engine.tally import running_of, underway_of
 from stackd.engine.taskstate import TaskState
-from stackd.engine.underway import underway_of
 from stackd.engine.view import View
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import (
@@ -266,8 +256,10 @@ def assert_counted(view: View) -> None:
         used[charge.node_id] = used.get(charge.node_id, UNUSED).plus(charge)
     opened = [node.id for node in view.nodes.values() if is_open(node, view.node_statuses.get(node.id))]
     assert list(view.ledger.by_load) == sorted((used.get(node_id, UNUSED).live, node_id) for node_id in opened)
-    underway = Counter(service_id for task, status in tasks if (service_id := underway_of(task, status)) is not None)
+    assert [node.id for node in view.nodes_from(NodeId(""))] == sorted(node.id for node in view.nodes.values())
+    underway, running = (Counter(of(task, status) for task, status in tasks) for of in (underway_of, running_of))
     for service in view.services.values():
         members = Counter(charge.node_id for charge in charges if charge.live and charge.service_id == service.id)
         assert view.ledger.members_of(service.id) == members
         assert view.ledger.underway.count(service.id) == underway[service.id]
+        assert view.ledger.running.count(service.id) == running[service.id]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stackd.base.ids import NodeId
 from stackd.engine.allocate.ipmath import Range, TakenRanges, subnet_range
 from stackd.engine.inputs import RemoveService, RemoveStack, ScaleService
-from stackd.engine.model import NetworkStatus
+from stackd.engine.status import NetworkStatus
 from stackd.spec.stack import EndpointMode, NetworkAttachment, NetworkSpec, Pool, Port, ServiceMode, TaskSpec
 
 from engine_builders import SOMEBODY, ToyCluster, a_spec, settings

@@ -21,7 +21,7 @@ from stackd.engine.inputs import (
     RollbackService,
     ScaleService,
 )
-from stackd.engine.model import Availability
+from stackd.engine.parts import Availability
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import (
     Dependency,

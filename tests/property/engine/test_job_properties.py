@@ -13,8 +13,9 @@ from stackd.base.records import encode
 from stackd.base.time import SECOND, Instant
 from stackd.engine.dirty import SlotKey, key_of
 from stackd.engine.draft import Draft
-from stackd.engine.model import Service, SpecRow, Task, TaskStatus
+from stackd.engine.model import Service, SpecRow, Task
 from stackd.engine.orchestrate.runs import Runs, runs_of
+from stackd.engine.status import TaskStatus
 from stackd.engine.store import Store, Transaction
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import spec_digest

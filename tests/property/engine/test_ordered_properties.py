@@ -31,6 +31,8 @@ def test_an_order_is_a_sorted_list_and_a_fork_stays_what_it_was(steps: list[tupl
                 ordered = ordered.fork()
     for one, expected in (*forks, (ordered, sorted(model))):
         assert list(one) == expected
+        for first in [(0, ""), (1, "n100"), (2, "n299"), (9, "")]:
+            assert list(one.since(first)) == [each for each in expected if each >= first]
 
 
 def test_an_order_that_has_been_long_and_is_short_is_kept_in_few_blocks() -> None:

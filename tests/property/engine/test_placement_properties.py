@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stackd.base.ids import NodeId
-from stackd.engine.model import Availability, NodeState
+from stackd.engine.parts import Availability, NodeState
 from stackd.engine.schedule.placement import Discount, Group, NodeInfo
 from stackd.spec.stack import Resources
 

@@ -11,7 +11,7 @@ from stackd.agent.executor.base import TaskContext
 from stackd.agent.executor.docker.files import TaskFiles, memory_directory
 from stackd.base.errors import Retry, TaskFault
 from stackd.base.ids import BlobDigest
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import FileRef
 
 from docker_builders import a_context

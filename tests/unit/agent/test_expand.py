@@ -11,7 +11,7 @@ from stackd.agent.executor.base import TaskContext
 from stackd.agent.expand import content_of, expanded
 from stackd.base.errors import TaskFault
 from stackd.base.ids import BlobDigest
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import ContainerSpec, FileRef, GenericResource, Mount, MountType
 
 from docker_builders import a_context

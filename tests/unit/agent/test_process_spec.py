@@ -15,7 +15,7 @@ from stackd.agent.executor.process.spec import DEFAULT_PATH, Place, hosts_of, ma
 from stackd.agent.executor.process.support import check_supported
 from stackd.base.errors import TaskFault
 from stackd.base.ids import BlobDigest
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import FileRef, Healthcheck, Mount, MountType, Port
 
 from process_host import a_task

@@ -12,7 +12,7 @@ from stackd.agent.executor.base import TaskContext, check_executor
 from stackd.agent.executor.process.spec import Place, make_plan
 from stackd.agent.executor.process.support import check_supported
 from stackd.base.errors import TaskFault
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import (
     CredentialSpec,
     Device,

@@ -10,7 +10,7 @@ from stackd.agent.session import Agent
 from stackd.api.dispatch import FromAgent, FromManager, Heartbeat, Hello, Renewal, Standing, Welcome
 from stackd.api.stream import Stream, memory_pair
 from stackd.base.time import SECOND, Duration, Instant
-from stackd.engine.model import NodeCertificate, Role
+from stackd.engine.parts import NodeCertificate, Role
 from stackd.simulation.executor import FakeExecutor
 from stackd.simulation.loop import VirtualClock, run
 

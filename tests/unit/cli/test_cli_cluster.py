@@ -20,7 +20,7 @@ from stackd.api.local import InitRequest, JoinClusterRequest, LeaveClusterReques
 from stackd.api.views import UserView
 from stackd.base.errors import Refused, Unavailable
 from stackd.cli import settling
-from stackd.engine.model import UserRole
+from stackd.engine.parts import UserRole
 
 from cli_control import a_cluster, a_local_node, a_node, a_rotation
 from cli_runner import Stackd
@@ -160,6 +160,14 @@ def test_a_rotation_of_the_root_names_the_nodes_that_are_behind(stackd: Stackd) 
     assert ended.out == "Every node uses the new root certificate (r00t).\n"
     assert ended.err == "2 nodes still to move: east, unknown\nending\nevery node has moved\n"
     assert RotateRootRequest() in stackd.control.requests
+
+
+def test_a_rotation_of_the_root_says_whose_contexts_have_to_be_issued_anew(stackd: Stackd) -> None:
+    stackd.control.user_list = [
+        UserView(name=name, role=role, created_at=None) for name, role in (("ann", "admin"), ("bob", "viewer"))
+    ]
+    ended = stackd("cluster", "ca", "rotate", "--detach")
+    assert "issue them anew for ann (admin), bob (viewer): `stackd cluster ca user NAME --role ROLE`" in ended.err
 
 
 def test_the_authority_is_shown_with_what_holds_a_rotation_up(stackd: Stackd) -> None:

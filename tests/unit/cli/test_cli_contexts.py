@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from stackd.api.client import Client
+from stackd.api.cluster import IssuedUser, IssueUserRequest
+from stackd.api.views import UserView
 from stackd.base.errors import NotFound, StackdError
 from stackd.base.time import HOUR, Duration, Instant
-from stackd.cli.contexts import Context, context_path, encode_context, load_context
-from stackd.engine.model import UserRole
+from stackd.cli.contexts import Context, context_path, encode_context, load_context, read_context
+from stackd.engine.parts import UserRole
 from stackd.security.authority import Authority
 from stackd.security.identity import NodeKey, UserIdentity
 
@@ -113,6 +115,22 @@ def test_a_context_that_others_may_read_is_refused(stackd: Stackd, home: Path) -
     ended = stackd("service", "ls", "--context", "shop")
     assert ended.code == 1
     assert "error[cli.context.open]" in ended.err
+
+
+def test_who_replaces_the_root_from_afar_has_a_context_of_the_new_one_where_the_old_one_lay(stackd: Stackd, home: Path) -> None:
+    path = context_path("shop", stackd.environment)
+    former = read_context(path)
+    stackd.control.user_list = [UserView(name="ann", role="viewer", created_at=None)]
+    stackd.control.issued = IssuedUser(certificate=former.certificate.encode(), roots=b"both", managers=("10.0.0.3:2377",))
+    ended = stackd("cluster", "ca", "rotate", "--detach", "--context", "shop")
+    assert ended.err == f"the context {path} is a new one\n"
+    request = next(one for one in stackd.control.requests if isinstance(one, IssueUserRequest))
+    assert (request.name, request.role, request.life_seconds) == ("ann", UserRole.VIEWER, 3600)
+    present = read_context(path)
+    assert (present.roots, present.managers) == ("both", ("10.0.0.3:2377",))
+    assert NodeKey.load(present.key.encode()).request()
+    assert present.key != former.key
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_key_is_in_no_repr(ann: Context) -> None:

@@ -9,7 +9,7 @@ from stackd.api.cluster import RemoveNodeRequest, UpdateNodeRequest
 from stackd.api.control import ListRequest
 from stackd.base.errors import Refused, Unavailable
 from stackd.cli import settling
-from stackd.engine.model import Availability, Role
+from stackd.engine.parts import Availability, Role
 
 from cli_control import a_local_node, a_node, a_task
 from cli_runner import Stackd

@@ -9,7 +9,7 @@ from stackd.base.errors import StackdError
 from stackd.base.ids import NodeId
 from stackd.base.time import HOUR, SECOND, Duration, Instant
 from stackd.daemon.credentials import Credentials
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.security.authority import Authority
 from stackd.security.identity import NodeIdentity, NodeKey
 

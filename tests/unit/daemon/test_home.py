@@ -12,7 +12,7 @@ from stackd.base.records import encode
 from stackd.base.time import SECOND, Instant
 from stackd.daemon.home import Home, Station
 from stackd.daemon.identity import Identity, new_identity
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.raft.membership import Membership, decode_membership
 from stackd.security.authority import Authority
 from stackd.security.identity import NodeIdentity, NodeKey

@@ -1,15 +1,14 @@
-"""What the local API answers on a node that is no manager, and how calls are counted on one that is."""
+"""What the local API answers on a node that is no manager."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from stackd.api.control import Caller, DownRequest, Empty, ListRequest, VersionResponse
-from stackd.base.errors import NotFound, StackdError
+from stackd.base.errors import StackdError
 from stackd.daemon.local import Present
-from stackd.daemon.metered import Metered
 from stackd.daemon.node import local_caller
 from stackd.daemon.role import NOT_A_MANAGER, Bystander
 
@@ -54,38 +53,8 @@ def test_a_worker_can_be_ended_but_what_runs_on_it_is_not_its_own_to_remove() ->
 
 
 class Handler:
-    """Answers a single call and a stream; each may go wrong."""
-
     async def version(self, request: str, caller: Caller) -> str:
-        if request == "bad":
-            raise NotFound("service.unknown", "no")
         return request
-
-    async def watch(self, request: int, caller: Caller) -> AsyncIterator[int]:
-        for number in range(request):
-            yield number
-        if not request:
-            raise ZeroDivisionError
-
-
-def test_every_call_is_counted_with_its_outcome() -> None:
-    seen: list[tuple[str, str]] = []
-    handler = Metered(Handler(), "Control", lambda method, outcome, _seconds: seen.append((method, outcome)))
-
-    async def watch(number: int) -> list[int]:
-        return [item async for item in handler.watch(number, CALLER)]
-
-    assert asyncio.run(handler.version("good", CALLER)) == "good"
-    assert code_of(lambda: handler.version("bad", CALLER)) == "service.unknown"
-    assert asyncio.run(watch(3)) == [0, 1, 2]
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(watch(0))
-    assert seen == [
-        ("Control.version", "ok"),
-        ("Control.version", "service.unknown"),
-        ("Control.watch", "ok"),
-        ("Control.watch", "api.internal"),
-    ]
 
 
 def test_calls_go_to_whatever_answers_at_the_moment() -> None:

@@ -18,7 +18,7 @@ from stackd.daemon.authoritycopy import AuthorityCopy, renew_if_expired
 from stackd.daemon.home import Home
 from stackd.daemon.identity import Identity
 from stackd.daemon.renewal import Renewal
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.manager.authority import new_authority
 from stackd.security.authority import Authority
 from stackd.security.identity import NodeIdentity, NodeKey
@@ -46,13 +46,16 @@ class Node:
         self.asked = 0
         self.trouble = 0
         self.renewals = 0
+        self.signs = False
         key = NodeKey.create()
         identity = Identity(node_id=NodeId("n1"), cluster_id="c1", executor="process", managers=("a:2377",))
         self.home.enter(identity, self.certificate(key.request(), BEGIN), key, self.roots, BEGIN)
         assert self.home.credentials is not None
         self.credentials = self.home.credentials
         reach: Any = self
-        self.renewal = Renewal(self.home, self.credentials, reach, LoopClock(), random.Random(1), self._renewed)
+        self.renewal = Renewal(
+            self.home, self.credentials, reach, LoopClock(), random.Random(1), self._renewed, self._renew_alone
+        )
 
     def certificate(self, request: bytes, now: Instant) -> bytes:
         return self.authority.issue(request, NodeIdentity(NodeId("n1"), self.role, "c1"), now)
@@ -65,8 +68,17 @@ class Node:
         certificate = self.certificate(request.request, LoopClock().now())
         return RenewResponse(certificate=certificate, roots=self.roots, managers=("b:2377",))
 
+    def managers(self) -> tuple[str, ...]:
+        return ()
+
     def _renewed(self) -> None:
         self.renewals += 1
+
+    def _renew_alone(self) -> None:
+        if self.signs:
+            request = NodeKey.load(self.credentials.material().key)
+            certificate = self.certificate(request.request(), LoopClock().now())
+            self.credentials.renew(certificate, request, LoopClock().now())
 
 
 @pytest.fixture
@@ -137,6 +149,20 @@ def test_who_reaches_no_manager_tries_again_until_it_does(node: Node) -> None:
         assert node.asked == 1
         await asyncio.sleep(120)
         assert (node.asked, node.renewals) == (5, 1)
+
+    play(node, story)
+
+
+def test_a_certificate_that_has_expired_while_nobody_led_is_renewed_as_soon_as_the_node_can_sign(node: Node) -> None:
+    async def story() -> None:
+        node.trouble = 10**6
+        await asyncio.sleep(91 * 86400)
+        assert node.credentials.presented.expired(LoopClock().now())
+        assert node.renewals == 0
+        node.signs = True
+        await asyncio.sleep(3700)
+        assert not node.credentials.presented.expired(LoopClock().now())
+        assert node.renewals == 1
 
     play(node, story)
 

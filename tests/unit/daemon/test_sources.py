@@ -12,7 +12,8 @@ from stackd.base.time import SECOND, Duration
 from stackd.daemon.options import UpOptions
 from stackd.daemon.sources import MAIN, Proposals, asked_source, open_sources
 from stackd.engine.inputs import Applied, PutSource, ReportSource
-from stackd.engine.model import SYSTEM, Source, SourceKind
+from stackd.engine.model import Source
+from stackd.engine.parts import SYSTEM, SourceKind
 from stackd.gitops.runner import Sources
 
 from control_builders import LiveManager, play

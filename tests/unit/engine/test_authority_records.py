@@ -22,7 +22,8 @@ from stackd.engine.inputs import (
     RotateToken,
     UpdateCluster,
 )
-from stackd.engine.model import Authority, NodeCertificate, NodeState, Role, RootRotation
+from stackd.engine.model import Authority
+from stackd.engine.parts import NodeCertificate, NodeState, Role, RootRotation
 
 from engine_builders import SOMEBODY, ToyCluster, a_description
 

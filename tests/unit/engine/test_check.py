@@ -8,7 +8,8 @@ import msgspec
 from stackd.base.ids import NodeId, TaskId
 from stackd.base.records import encode
 from stackd.engine.check import check_state, check_transition
-from stackd.engine.model import Availability, Node, Task
+from stackd.engine.model import Node, Task
+from stackd.engine.parts import Availability
 from stackd.engine.store import Store, Transaction
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import Port, PublishMode, Resources, UpdateConfig, UpdateOrder

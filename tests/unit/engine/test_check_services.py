@@ -8,7 +8,8 @@ import msgspec
 from stackd.base.ids import TaskId
 from stackd.base.records import encode
 from stackd.engine.check import check_transition
-from stackd.engine.model import Task, TaskStatus
+from stackd.engine.model import Task
+from stackd.engine.status import TaskStatus
 from stackd.engine.store import Transaction
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import Dependency, ServiceMode

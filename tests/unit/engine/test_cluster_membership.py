@@ -18,7 +18,8 @@ from stackd.engine.inputs import (
     UpdateCluster,
     UpdateNode,
 )
-from stackd.engine.model import Availability, ManagerStatus, Node, NodeState, Role, UserRole
+from stackd.engine.model import Node
+from stackd.engine.parts import Availability, ManagerStatus, NodeState, Role, UserRole
 from stackd.engine.taskstate import TaskState
 
 from engine_builders import SOMEBODY, ToyCluster, a_spec, on, settings

@@ -8,8 +8,9 @@ import pytest
 from stackd.engine import assign, evict, reap, restart, revisions, step, update
 from stackd.engine.allocate import allocate
 from stackd.engine.inputs import FullPass, ReportTasks, ScaleService
-from stackd.engine.model import Rollout, Service
+from stackd.engine.model import Service
 from stackd.engine.orchestrate import dependencies, global_service, jobs, replicated
+from stackd.engine.status import Rollout
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import Dependency, Port, PublishMode, ServiceMode, ServiceSettings
 

@@ -11,11 +11,11 @@ import pytest
 from stackd.base.records import encode
 from stackd.engine import draft as draft_module
 from stackd.engine.inputs import ReportTasks, ScaleService
-from stackd.engine.model import TaskStatus
+from stackd.engine.status import TaskStatus
 from stackd.engine.step import Decision, step
 from stackd.engine.tables import Table
 from stackd.engine.taskstate import TaskState
-from stackd.spec.stack import RestartPolicy, ServiceMode
+from stackd.spec.stack import Dependency, DependencyCondition, RestartPolicy, ServiceMode
 
 from engine_builders import SOMEBODY, ToyCluster, a_spec, settings
 
@@ -88,6 +88,31 @@ def test_a_report_costs_the_same_however_many_other_tasks_are_still_starting(loo
     assert report_one(many, lookups, TaskState.RUNNING) <= 1.1 * report_one(few, lookups, TaskState.RUNNING)
 
 
+@pytest.mark.parametrize("condition", [DependencyCondition.STARTED, DependencyCondition.HEALTHY])
+def test_a_report_costs_the_same_however_large_the_service_is_that_others_wait_for(
+    lookups: Lookups, condition: DependencyCondition
+) -> None:
+    waits = settings(1, depends_on=(Dependency(service="db", condition=condition),))
+    costs = []
+    for replicas in (12, 400):
+        cluster = ToyCluster(nodes=10, checked=False)
+        cluster.deploy(("db", a_spec(), settings(replicas)), ("web", a_spec(), waits))
+        task = cluster.live("shop_db")[0]
+        report = TaskStatus(id=task.id, state=TaskState.PREPARING, at=cluster.now)
+        costs.append(lookups.of(partial(cluster.submit, ReportTasks(node_id=task.node_id, statuses=(report,)))))
+    assert costs[1] <= 1.1 * costs[0]
+
+
+def test_a_new_stack_costs_the_same_beside_a_few_and_beside_many(lookups: Lookups) -> None:
+    costs = []
+    for stacks in (5, 150):
+        cluster = ToyCluster(nodes=3, checked=False)
+        for number in range(stacks):
+            cluster.deploy(("web", a_spec(f"web{number}"), settings(0)), stack=f"stack{number}")
+        costs.append(lookups.of(partial(cluster.deploy, ("web", a_spec("one more"), settings(0)), stack="another")))
+    assert costs[1] <= 1.1 * costs[0]
+
+
 def a_running_job(runs: int, concurrent: int = 0) -> ToyCluster:
     cluster = ToyCluster(nodes=10, checked=False)
     cluster.deploy(("web", a_spec(), settings(runs, mode=ServiceMode.REPLICATED_JOB, max_concurrent=concurrent)))
@@ -123,6 +148,20 @@ def test_a_report_on_one_node_costs_the_same_for_services_of_few_and_of_many_nod
         cluster = ToyCluster(nodes=nodes, checked=False)
         cluster.deploy(("web", a_spec(), settings(mode=mode)))
         costs.append(report_one(cluster, lookups, state))
+    assert costs[1] <= 1.1 * costs[0]
+
+
+def test_a_report_costs_the_same_in_the_update_of_a_service_on_few_and_on_many_nodes(lookups: Lookups) -> None:
+    costs = []
+    for nodes in (20, 300):
+        cluster = ToyCluster(nodes=nodes, checked=False)
+        for image in ("v1", "v2"):
+            cluster.deploy(("web", a_spec(image), settings(mode=ServiceMode.GLOBAL)))
+            if image == "v1":
+                report_all(cluster, TaskState.RUNNING)
+        (first, *_) = [task for task in cluster.live() if task.rollout]
+        report = TaskStatus(id=first.id, state=TaskState.READY, at=cluster.now)
+        costs.append(lookups.of(partial(cluster.submit, ReportTasks(node_id=first.node_id, statuses=(report,)))))
     assert costs[1] <= 1.1 * costs[0]
 
 

@@ -21,7 +21,9 @@ from stackd.engine.inputs import (
     StackManifest,
     StageContent,
 )
-from stackd.engine.model import Blob, Owner, Principal, PrincipalKind, Revision, RevisionState, SpecRow
+from stackd.engine.model import Blob, Revision, SpecRow
+from stackd.engine.parts import Owner, Principal, PrincipalKind, RevisionState
+from stackd.engine.revisions import REVISIONS_KEPT
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import blob_digest, spec_digest
 from stackd.spec.stack import (
@@ -430,10 +432,24 @@ def test_content_whose_deployment_never_came_goes_as_well() -> None:
 def test_content_just_staged_is_not_collected_before_its_deployment_comes() -> None:
     cluster = ToyCluster()
     cluster.deploy(WEB)
+    cluster.settle()
+    cluster.deploy(WEB, DB)
     spec = a_spec("next")
     cluster.submit(StageContent(specs=(SpecRow(digest=spec_digest(spec), spec=spec),)))
-    cluster.settle()  # the end of the first revision collects
+    cluster.settle()  # the end of a revision that changes a stack collects
     assert spec_digest(spec) in cluster.view.specs
+
+
+def test_the_oldest_revisions_that_are_over_go_and_those_that_stacks_name_stay() -> None:
+    cluster = ToyCluster()
+    cluster.deploy(DB, stack="old", label="kept")
+    for number in range(REVISIONS_KEPT + 20):
+        cluster.deploy(("web", a_spec(), settings(number % 2)), label=f"c{number}")
+        cluster.settle()
+    labels = {row.label for row in cluster.view.revisions.values()}
+    assert len(labels) == REVISIONS_KEPT
+    assert {"kept", "c119"} <= labels
+    assert not {f"c{number}" for number in range(20)} & labels
 
 
 def test_events_tell_what_a_person_wants_to_know() -> None:

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from stackd.base.time import HOUR, MINUTE, SECOND, Duration
 from stackd.engine.inputs import Rejected, RemoveNode, RemoveService, ReportNode, ReportTasks, Wake
-from stackd.engine.model import Availability, NodeState, Task
+from stackd.engine.model import Task
+from stackd.engine.parts import Availability, NodeState
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import Port, PublishMode, Resources, RestartPolicy, TaskSpec, UpdateConfig
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from stackd.engine.model import Task
 from stackd.engine.taskstate import TaskState
-from stackd.spec.stack import Resources, RestartCondition, RestartPolicy
+from stackd.spec.stack import FailureAction, Resources, RestartCondition, RestartPolicy, UpdateConfig
 
-from engine_builders import ToyCluster, a_spec, settings
+from engine_builders import BAD, ToyCluster, a_spec, on, settings
 
 NEVER = RestartPolicy(condition=RestartCondition.NONE)
 NEARLY_ALL = Resources(nano_cpus=7_000_000_000)
@@ -53,3 +53,25 @@ def test_a_successor_counts_on_a_node_that_shrinks_as_soon_as_it_waits_for_nobod
     assert cluster.view.status_of(new.id).state is TaskState.READY
     cluster.shrink(1, cpus=1)
     assert new.id not in [task.id for task in cluster.live()]
+
+
+def test_what_is_made_anew_for_one_that_was_dropped_counts_the_tries_before_it() -> None:
+    """Three tries are three, also if the second one has to leave its node before it is over."""
+    cluster = ToyCluster()
+    wanted = settings(1, update=UpdateConfig(failure_action=FailureAction.CONTINUE, monitor_ns=1))
+    cluster.run(a_spec(), wanted)
+    cluster.settle()
+    for number in (2, 3):
+        cluster.join(number)
+        cluster.describe_node(number, engine_labels=(("disk", "ssd"),))
+    retried = RestartPolicy(delay_ns=0, max_attempts=2)
+    cluster.run(a_spec(BAD, restart=retried, placement=on("engine.labels.disk == ssd")), wanted)
+    cluster.until(lambda: any(task.restarts for task in prepared(cluster)))
+    (second,) = prepared(cluster)
+    cluster.describe_node(int(second.node_id.removeprefix("node")))
+    (again,) = prepared(cluster)
+    assert again.id != second.id
+    assert len(again.restarts) == 1
+    cluster.rounds(30)
+    assert cluster.kinds().count("task.rejected") == 3
+    assert cluster.images() == ["v1"]

@@ -20,7 +20,8 @@ from stackd.engine.inputs import (
     StackManifest,
     StageContent,
 )
-from stackd.engine.model import Owner, SpecRow
+from stackd.engine.model import SpecRow
+from stackd.engine.parts import Owner
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import (
@@ -110,8 +111,8 @@ def test_every_moment_says_why() -> None:
 
 
 def test_the_update_delay_is_waited_for() -> None:
-    quick = update(a_cluster(3))
-    slow = update(a_cluster(3, update=UpdateConfig(monitor_ns=1, delay_ns=Duration(10 * SECOND))))
+    quick = update(a_cluster(3, update=UpdateConfig(monitor_ns=0)))
+    slow = update(a_cluster(3, update=UpdateConfig(monitor_ns=0, delay_ns=Duration(10 * SECOND))))
     ends = [next(iter(result.settled_after.values())) for result in (quick, slow)]
     assert ends[1] - ends[0] == 20 * SECOND
 

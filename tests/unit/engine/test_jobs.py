@@ -13,7 +13,8 @@ from stackd.engine.inputs import (
     SetSpec,
     StageContent,
 )
-from stackd.engine.model import Availability, RevisionState, SpecRow, Task
+from stackd.engine.model import SpecRow, Task
+from stackd.engine.parts import Availability, RevisionState
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import RestartCondition, RestartPolicy, ServiceMode, ServiceSettings

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from stackd.engine.inputs import ForceUpdate, RemoveService, RemoveStack, ScaleService
-from stackd.engine.model import Availability, NodeStatus
+from stackd.engine.parts import Availability
+from stackd.engine.status import NodeStatus
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import Port, PublishMode, Resources, ServiceMode
 

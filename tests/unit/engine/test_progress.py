@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from stackd.base.time import MINUTE, SECOND, Duration
-from stackd.engine.model import Rollout, RolloutState
+from stackd.engine.parts import RolloutState
+from stackd.engine.status import Rollout
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import (
     FailureAction,

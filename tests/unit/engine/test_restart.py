@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from stackd.base.time import SECOND, Duration
 from stackd.engine.inputs import ReportNode, ReportTasks, SetSpec, StageContent
-from stackd.engine.model import Availability, NodeState, RolloutState, SpecRow
+from stackd.engine.model import SpecRow
+from stackd.engine.parts import Availability, NodeState, RolloutState
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import RestartCondition, RestartPolicy, UpdateConfig, UpdateOrder

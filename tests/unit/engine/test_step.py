@@ -23,7 +23,9 @@ from stackd.engine.inputs import (
     SetAvailability,
     Wake,
 )
-from stackd.engine.model import Availability, NodeState, NodeStatus, Source, SourceKind, TaskStatus
+from stackd.engine.model import Source
+from stackd.engine.parts import Availability, NodeState, SourceKind
+from stackd.engine.status import NodeStatus, TaskStatus
 from stackd.engine.step import step
 from stackd.engine.store import Store, Transaction
 from stackd.engine.taskstate import TaskState

@@ -7,7 +7,8 @@ from stackd.base.errors import StackdError
 from stackd.base.ids import NodeId, ServiceId, TaskId
 from stackd.base.records import encode
 from stackd.base.time import Instant
-from stackd.engine.model import Service, Task, TaskStatus
+from stackd.engine.model import Service, Task
+from stackd.engine.status import TaskStatus
 from stackd.engine.store import SNAPSHOT_MAGIC, Store, Transaction
 from stackd.engine.taskstate import TaskState
 from stackd.engine.view import TABLE_OF, View

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 from stackd.base.records import encode
-from stackd.base.time import SECOND, Duration
+from stackd.base.time import MILLISECOND, SECOND, Duration
 from stackd.engine.inputs import ForceUpdate, RollbackService, ScaleService
-from stackd.engine.model import NodeStatus, Rollout, RolloutState
+from stackd.engine.parts import RolloutState
+from stackd.engine.status import NodeStatus, Rollout
 from stackd.engine.store import Transaction
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import (
@@ -203,9 +204,9 @@ def test_rolling_back_by_hand_can_be_undone() -> None:
 def test_failures_up_to_the_ratio_are_borne() -> None:
     cluster = a_cluster(4, config(max_failure_ratio=0.5, monitor_ns=SECOND))
     update(cluster, "v2")
-    for _ in range(2):
-        cluster.until(lambda: len([task for task in cluster.running() if task.rollout]) > 0)
-        victim = next(task for task in cluster.running() if task.rollout and task.id not in rollout(cluster).failed)
+    for slot in (1, 2):
+        cluster.until(lambda slot=slot: any(task.rollout and task.slot == slot for task in cluster.running()))
+        victim = next(task for task in cluster.running() if task.rollout and task.slot == slot)
         cluster.report(victim, TaskState.FAILED, error="killed")
     assert (len(rollout(cluster).failed), rollout(cluster).state) == (2, RolloutState.UPDATING)
     slots = {1, 2}
@@ -248,6 +249,19 @@ def test_the_update_delay_is_kept_between_slots() -> None:
     cluster.settle()
     first, second = (cluster.view.status_of(task.id).running_at for task in cluster.running())
     assert abs(second - first) >= 10 * SECOND
+
+
+def test_what_ends_right_after_its_start_breaks_no_more_tasks_than_are_updated_at_once() -> None:
+    cluster = a_cluster(6, config(parallelism=2, monitor_ns=Duration(2 * SECOND)))
+    update(cluster)
+    cluster.until(lambda: cluster.images().count("v2") == 2)
+    cluster.rounds(3, after_ns=Duration(100 * MILLISECOND))
+    assert cluster.images().count("v1") == 4
+    for task in cluster.running():
+        if task.rollout:
+            cluster.report(task, TaskState.FAILED, error="no such file")
+    assert rollout(cluster).state is RolloutState.PAUSED
+    assert cluster.images() == ["v1"] * 4
 
 
 def test_the_monitor_window_ends_the_update_and_a_nanosecond_costs_nothing() -> None:

@@ -12,7 +12,8 @@ from stackd.base.errors import Refused
 from stackd.base.ids import NodeId
 from stackd.base.records import encode
 from stackd.base.time import Instant
-from stackd.engine.model import Authority, Node, Principal, PrincipalKind, Role, Row, User, UserRole
+from stackd.engine.model import Authority, Node, Row, User
+from stackd.engine.parts import Principal, PrincipalKind, Role, UserRole
 from stackd.engine.store import Store, Transaction
 from stackd.engine.view import TABLE_OF
 from stackd.manager.access import Access
@@ -77,6 +78,7 @@ def test_nodes_call_only_what_is_for_nodes_of_their_role() -> None:
         ("manager", "Renew"),
         ("manager", "Leave"),
         ("manager", "BecomeManager"),
+        ("manager", "MoveManager"),
     }
 
 

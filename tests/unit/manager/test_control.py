@@ -21,7 +21,8 @@ from stackd.api.control import (
 from stackd.api.dispatch import LogChunk
 from stackd.base.errors import NotFound, Refused, StackdError
 from stackd.engine.inputs import PutSource
-from stackd.engine.model import SYSTEM, Source, SourceKind
+from stackd.engine.model import Source
+from stackd.engine.parts import SYSTEM, SourceKind
 from stackd.engine.taskstate import TaskState
 from stackd.manager.control import Control
 from stackd.simulation.stacks import a_service, a_stack

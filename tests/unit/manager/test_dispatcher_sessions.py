@@ -24,7 +24,8 @@ from stackd.base.errors import Unavailable
 from stackd.base.ids import NodeId, TaskId
 from stackd.base.time import Instant
 from stackd.engine.inputs import RegisterNode, Rejected, ReportNode, ReportTasks
-from stackd.engine.model import ManagerStatus, Node, NodeDescription, NodeState
+from stackd.engine.model import Node
+from stackd.engine.parts import ManagerStatus, NodeDescription, NodeState
 from stackd.engine.taskstate import TaskState
 from stackd.raft.consensus import NotLeader
 from stackd.simulation.loop import run

@@ -8,7 +8,9 @@ import pytest
 from stackd.base.ids import NodeId
 from stackd.base.records import encode
 from stackd.base.time import HOUR, SECOND, Instant
-from stackd.engine.model import ManagerStatus, Node, NodeState, NodeStatus, Role, Row
+from stackd.engine.model import Node, Row
+from stackd.engine.parts import ManagerStatus, NodeState, Role
+from stackd.engine.status import NodeStatus
 from stackd.engine.store import Store, Transaction
 from stackd.manager.fellows import Fellows
 

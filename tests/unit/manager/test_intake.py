@@ -8,7 +8,8 @@ import pytest
 from stackd.base.errors import Refused
 from stackd.base.records import encode
 from stackd.engine.inputs import Applied, DeployRevision, Input, Rejected, Reply, StageContent
-from stackd.engine.model import SYSTEM, Blob, Owner, SpecRow
+from stackd.engine.model import Blob, SpecRow
+from stackd.engine.parts import SYSTEM, Owner
 from stackd.engine.store import Store, Transaction
 from stackd.engine.view import View
 from stackd.manager.intake import STAGE_ATTEMPTS, STAGE_BYTES, Prepared, deploy, prepare, staging

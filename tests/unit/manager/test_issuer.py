@@ -13,7 +13,8 @@ from stackd.base.errors import Refused, StackdError, Unavailable
 from stackd.base.ids import NodeId
 from stackd.base.time import DAY, HOUR, Duration, Instant
 from stackd.engine.inputs import FoundAuthority, FullPass, Input, Reply, UpdateNode
-from stackd.engine.model import SYSTEM, Authority, Availability, Role, UserRole
+from stackd.engine.model import Authority
+from stackd.engine.parts import SYSTEM, Availability, Role, UserRole
 from stackd.engine.step import step
 from stackd.engine.store import Store, encode_transaction
 from stackd.manager.authority import Issuer, new_authority, role_now, roots_of

@@ -11,9 +11,10 @@ from typing import Any
 from stackd.api.dispatch import Assignments, Goodbye, Welcome
 from stackd.api.stream import memory_pair
 from stackd.base.errors import Unavailable
-from stackd.engine.model import Node, NodeState
+from stackd.engine.model import Node
+from stackd.engine.parts import NodeState
 from stackd.engine.store import Store
-from stackd.manager.duty import LOOK_SECONDS, RETRY_SECONDS, Duty
+from stackd.manager.duty import RETRY_SECONDS, Duty
 from stackd.manager.leader import NOT_LEADING, LeaderDuty, LeaderRole
 from stackd.manager.writer import Writer
 from stackd.raft.ensemble import Ensemble, Pace
@@ -157,11 +158,29 @@ def test_a_look_that_fails_is_made_again_and_rows_that_matter_bring_one_on() -> 
         task = manager.group.create_task(duty.run())
         await asyncio.sleep(0.1)
         assert len(looks) == 1
-        await asyncio.sleep(LOOK_SECONDS + RETRY_SECONDS)
+        await asyncio.sleep(2 * RETRY_SECONDS)
         assert len(looks) == 2
         await manager.hello()  # makes a node
         await asyncio.sleep(0.1)
         assert len(looks) == 3
+        await asyncio.sleep(10)
+        assert len(looks) == 3
+        task.cancel()
+
+    scenario(story)
+
+
+def test_what_depends_on_more_than_records_is_looked_at_every_so_often() -> None:
+    looks: list[float] = []
+
+    async def look() -> None:
+        looks.append(asyncio.get_running_loop().time())
+
+    async def story(manager: Manager) -> None:
+        duty = Duty("members", manager.writer, (), look, look_seconds=1.0)
+        task = manager.group.create_task(duty.run())
+        await asyncio.sleep(3.5)
+        assert len(looks) == 4
         task.cancel()
 
     scenario(story)

@@ -66,6 +66,14 @@ def test_a_stream_that_breaks_keeps_what_came_before() -> None:
     assert [line.line or line.warning for line in found] == ["1", "the connection to the node was lost", "5"]
 
 
+def test_a_node_that_does_not_answer_costs_a_warning_after_a_while() -> None:
+    source = a_source(t1=lines(1), t2=lines(2)[:-1])
+    source.endless = True
+    found = run(read(source))
+    assert [line.line or line.warning for line in found] == ["1", "2", "the node has not answered for 5 s"]
+    assert source.open == 0
+
+
 def test_a_fault_of_ours_with_one_log_does_not_hide_the_others() -> None:
     source = a_source(t1=ZeroDivisionError("division by zero"), t2=lines(1))
     for follow in (False, True):

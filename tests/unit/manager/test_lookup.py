@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from stackd.base.errors import NotFound, Refused
 from stackd.base.ids import NodeId
-from stackd.engine.model import Node, NodeDescription, NodeState, NodeStatus, Row
+from stackd.engine.model import Node, Row
+from stackd.engine.parts import NodeDescription, NodeState
+from stackd.engine.status import NodeStatus
 from stackd.manager.lookup import node_of
 
 from manager_builders import NOW, Desk

@@ -12,7 +12,7 @@ from stackd.api.control import PlanRequest
 from stackd.api.views import PlanView, ServicePlanView
 from stackd.engine import forecast
 from stackd.engine.inputs import DeployRevision
-from stackd.engine.model import SYSTEM, Owner, Principal, PrincipalKind
+from stackd.engine.parts import SYSTEM, Owner, Principal, PrincipalKind
 from stackd.engine.store import Store
 from stackd.manager.intake import prepare
 from stackd.manager.plan import base_version, make_plan

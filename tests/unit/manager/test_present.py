@@ -11,7 +11,9 @@ from stackd.api.views import rfc3339
 from stackd.base.time import SECOND, Instant
 from stackd.cli.filekeys import file_key
 from stackd.engine.inputs import PutSource, ReportSource, ReportTasks
-from stackd.engine.model import SYSTEM, Event, Source, SourceKind, TaskStatus
+from stackd.engine.model import Event, Source
+from stackd.engine.parts import SYSTEM, SourceKind
+from stackd.engine.status import TaskStatus
 from stackd.engine.taskstate import TaskState
 from stackd.manager import present
 from stackd.simulation.stacks import a_service, a_stack

@@ -11,18 +11,9 @@ from stackd.api.stream import memory_pair
 from stackd.base.ids import NodeId
 from stackd.base.time import SECOND, Instant
 from stackd.engine.inputs import RegisterNode
-from stackd.engine.model import (
-    Authority,
-    ManagerStatus,
-    Node,
-    NodeCertificate,
-    NodeDescription,
-    NodeState,
-    NodeStatus,
-    Role,
-    RootRotation,
-    Row,
-)
+from stackd.engine.model import Authority, Node, Row
+from stackd.engine.parts import ManagerStatus, NodeCertificate, NodeDescription, NodeState, Role, RootRotation
+from stackd.engine.status import NodeStatus
 
 from manager_builders import NODE, NOW, Desk
 

@@ -21,7 +21,9 @@ from stackd.engine.inputs import (
     StageContent,
     Wake,
 )
-from stackd.engine.model import SYSTEM, Blob, NodeState, Service, TaskStatus
+from stackd.engine.model import Blob, Service
+from stackd.engine.parts import SYSTEM, NodeState
+from stackd.engine.status import TaskStatus
 from stackd.engine.step import Decision
 from stackd.engine.store import Changes, View
 from stackd.engine.taskstate import TaskState

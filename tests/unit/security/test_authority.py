@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 from stackd.base.errors import StackdError
 from stackd.base.ids import NodeId
 from stackd.base.time import DAY, HOUR, MINUTE, SECOND, Duration, Instant
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.security.authority import NODE_LIFE_NS, ROOT_LIFE_NS, Authority, Root
 from stackd.security.identity import (
     NodeIdentity,

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 from stackd.base.errors import StackdError
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.security.tokens import JoinSecrets, JoinToken, base36, base36_digest, new_secret
 
 DIGEST = base36_digest(hashlib.sha256(b"root").digest())

@@ -11,7 +11,9 @@ import msgspec
 import pytest
 from stackd.base.time import SECOND, Instant
 from stackd.engine.inputs import SetAvailability
-from stackd.engine.model import SYSTEM, Availability, Rollout, Row, Task
+from stackd.engine.model import Row, Task
+from stackd.engine.parts import SYSTEM, Availability
+from stackd.engine.status import Rollout
 from stackd.engine.store import Store, Transaction, encode_transaction
 from stackd.engine.taskstate import TaskState
 from stackd.simulation.branches import Branches

@@ -37,7 +37,7 @@ from stackd.agent.executor.docker.spec import (
 from stackd.base.errors import Retry, StackdError, TaskFault
 from stackd.base.ids import TaskId
 from stackd.base.time import SECOND, Instant
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from stackd.agent.executor.docker.watch import ContainerWatch
 from stackd.base.errors import TaskFault
 from stackd.base.ids import TaskId
 from stackd.base.time import SECOND
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import Resources
 
 

@@ -18,7 +18,7 @@ from stackd.agent.executor.docker.body import FileMount
 from stackd.agent.expand import content_of
 from stackd.base.errors import Retry, TaskFault
 from stackd.base.ids import TaskId
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import FileRef
 
 

@@ -16,7 +16,7 @@ from stackd.agent.executor.docker.body import DATA_LABEL, TASK_LABEL
 from stackd.base.ids import TaskId
 from stackd.base.records import Pairs
 from stackd.base.time import SECOND, Instant
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import Resources
 
 UNKNOWN_CODE = -1

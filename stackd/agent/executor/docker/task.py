@@ -26,7 +26,7 @@ from stackd.agent.executor.docker.watch import ContainerWatch, Watched
 from stackd.agent.expand import expanded
 from stackd.base.errors import Retry, TaskFault
 from stackd.base.time import SECOND, Instant
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import ContainerSpec
 
 T = TypeVar("T")

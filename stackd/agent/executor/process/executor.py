@@ -17,7 +17,7 @@ from stackd.agent.executor.base import Controller, TaskContext
 from stackd.agent.executor.process.host import ProcessHost
 from stackd.agent.executor.process.task import ProcessController
 from stackd.base.ids import TaskId
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from stackd.agent.executor.process.spec import HOST, HOSTS_FILE, volume_data
 from stackd.base.errors import TaskFault
 from stackd.base.ids import TaskId
 from stackd.base.time import SECOND
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.net.ports import PublishedPort
 from stackd.net.sandbox import HostNetwork
 from stackd.spec.stack import Mount, MountType, Port, Resources

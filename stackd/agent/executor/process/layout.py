@@ -19,7 +19,7 @@ from stackd.agent.executor.process.spec import Place, hosts_of, make_plan
 from stackd.agent.executor.process.support import host_network
 from stackd.base.errors import TaskFault
 from stackd.engine.allocate.networks import PREDEFINED
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.net.pool import Endpoint
 from stackd.net.sandbox import open_loopback
 from stackd.spec.stack import TaskSpec

@@ -20,7 +20,7 @@ from stackd.agent.executor.process.support import host_network
 from stackd.agent.expand import content_of
 from stackd.base.errors import Retry, TaskFault
 from stackd.base.time import SECOND
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import ContainerSpec, FileRef, LogDriver, Mount, MountType, TaskSpec
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stackd.agent.executor.base import TaskContext
 from stackd.base.errors import TaskFault
-from stackd.engine.model import NodeDescription
+from stackd.engine.parts import NodeDescription
 from stackd.spec.stack import ContainerSpec, LogDriver, Mount, MountType, NetworkSpec, TaskSpec
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}

@@ -6,7 +6,7 @@ import ipaddress
 
 from stackd.base.ids import NetworkId
 from stackd.engine.inputs import RemoveService, RemoveStack
-from stackd.engine.model import NodeState
+from stackd.engine.parts import NodeState
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import EndpointMode, NetworkAttachment, NetworkSpec, Pool, ServiceMode
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from stackd.engine.model import Role
+from stackd.engine.parts import Role
 from stackd.engine.schedule.constraints import matches
 
 from schedule_builders import a_node

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from stackd.engine.model import Availability, NodeState
+from stackd.engine.parts import Availability, NodeState
 from stackd.engine.schedule.placement import Discount, NodeInfo
 from stackd.spec.stack import (
     ContainerSpec,

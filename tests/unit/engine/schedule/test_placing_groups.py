@@ -4,7 +4,7 @@ import time
 from collections import Counter
 
 from stackd.base.ids import NodeId
-from stackd.engine.model import Availability, NodeState
+from stackd.engine.parts import Availability, NodeState
 from stackd.engine.schedule.placement import Discount, NodeInfo, Verdict
 from stackd.spec.stack import Port, Resources
 

@@ -1,9 +1,9 @@
-"""How many tasks of each service are on their way: they should run and don't yet, or complete and haven't. Kept up to
-date with every task, so that a report on one of thousands need not look at the others to know that the service has not
-converged.
+"""Tasks counted by service: those on their way, which should run and don't yet or complete and haven't, and those that run as
+they should. Kept up to date with every task, so that a report on one of thousands need not look at the others to know how far
+the service has come.
 
-Derived, never stored. A count above zero says that the service has not converged; zero says nothing: tasks may be missing,
-too many, or told to stop.
+Derived, never stored. That nothing is on its way doesn't say that the service has converged: tasks may be missing, too many,
+or told to stop.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from stackd.base.ids import ServiceId
-from stackd.engine.model import Task, TaskStatus
+from stackd.engine.model import Task
+from stackd.engine.status import TaskStatus
 from stackd.engine.tables import Table
 from stackd.engine.taskstate import TaskState
 
@@ -26,15 +27,22 @@ def underway_of(task: Task | None, status: TaskStatus | None) -> ServiceId | Non
     return task.service_id if task.iteration and status.state is not TaskState.COMPLETE else None
 
 
-class Underway:
-    """The tasks on their way, and their number by service."""
+def running_of(task: Task | None, status: TaskStatus | None) -> ServiceId | None:
+    """The service that the task runs for; a task that is to stop runs for none."""
+    if task is None or status is None or task.desired > TaskState.COMPLETE:
+        return None
+    return task.service_id if status.state is TaskState.RUNNING else None
+
+
+class Tally:
+    """The tasks that count, and their number by service."""
 
     def __init__(self) -> None:
         self._of: Table[ServiceId] = Table()
         self._counts: Table[int] = Table()
 
-    def fork(self) -> Underway:
-        other = Underway()
+    def fork(self) -> Tally:
+        other = Tally()
         other._of = self._of.fork()
         other._counts = self._counts.fork()
         return other
@@ -47,7 +55,7 @@ class Underway:
         return self._counts.get(service_id) or 0
 
     def settle(self, task_id: str, service_id: ServiceId | None) -> None:
-        """Let the task be on its way for the service, or for none."""
+        """Let the task count for the service, or for none."""
         before = self._of.get(task_id)
         if before == service_id:
             return

@@ -1,0 +1,107 @@
+"""Those who look after the nodes while chaos goes on: they drain and activate, promote and demote, and look at everything from
+anywhere. What they ask for they insist on until they know what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from benchmarks.chaos_commands import Ended
+from benchmarks.chaos_ground import MANAGERS, Ground
+from benchmarks.chaos_recorder import Asked, Recorder, check_asked
+
+PAUSE_SECONDS = (2.0, 8.0)
+DRAINED_SECONDS = (1.0, 12.0)
+
+LOOKS: Sequence[Sequence[str]] = (
+    ("status",),
+    ("node", "ls"),
+    ("service", "ls", "-o", "wide"),
+    ("service", "ps", "steady_job"),
+    ("service", "logs", "steady_job", "--tail", "3"),
+    ("stack", "ls", "-o", "json"),
+    ("events", "--limit", "20"),
+    ("cluster", "info"),
+)
+
+
+class Operator:
+    """One person who changes nodes. Those in `roles` and `availability` of the recorder are the ones there are."""
+
+    def __init__(self, ground: Ground, recorder: Recorder, seed: int, what: str) -> None:
+        self._ground = ground
+        self._recorder = recorder
+        self._chance = random.Random(f"{seed}-{what}")
+
+    async def drain_in_turn(self) -> None:
+        """Drain one node after the other, each for a while."""
+        while True:
+            await asyncio.sleep(self._chance.uniform(*PAUSE_SECONDS))
+            node = self._chance.choice(sorted(self._recorder.availability))
+            await self._drain(node)
+            await asyncio.sleep(self._chance.uniform(*DRAINED_SECONDS))
+            await self.activate(node)
+
+    async def change_roles(self) -> None:
+        """Promote and demote. There are never to be fewer managers than there were at first."""
+        while True:
+            await asyncio.sleep(self._chance.uniform(*PAUSE_SECONDS))
+            sure = self._recorder.sure_managers()
+            workers = sorted(self._recorder.roles.keys() - sure)
+            if len(sure) > MANAGERS and (not workers or self._chance.random() < 0.5):
+                await self._change_role(self._chance.choice(sorted(sure)), "worker")
+            elif workers:
+                await self._change_role(self._chance.choice(workers), "manager")
+
+    async def look_around(self) -> None:
+        """Ask any node anything: it answers, or says why it doesn't."""
+        while True:
+            await asyncio.sleep(self._chance.uniform(*PAUSE_SECONDS))
+            node = self._ground.one_of({node.name for node in self._ground.nodes}, self._chance)
+            ended = await self._ground.command(node, *self._chance.choice(LOOKS))
+            self._recorder.count(f"looks-{ended.word}")
+
+    async def activate(self, node: str) -> None:
+        """Let the node have tasks again."""
+        asked = self._recorder.availability[node]
+        ended = await self._insist(asked, "active", "node", "update", "--availability", "active", "--detach", node)
+        if ended.is_acknowledged:
+            self._recorder.end_drain(node)
+
+    async def _drain(self, node: str) -> None:
+        self._recorder.begin_drain(node)
+        asked = self._recorder.availability[node]
+        await self._insist(asked, "drain", "node", "update", "--availability", "drain", "--detach", node)
+        await self._look(node, "availability", asked)
+
+    async def _change_role(self, node: str, role: str) -> None:
+        asked, word = self._recorder.roles[node], "promote" if role == "manager" else "demote"
+        await self._insist(asked, role, "node", word, "--detach", node)
+        await self._look(node, "role", asked)
+
+    async def _insist(self, asked: Asked[str], value: str, *arguments: str) -> Ended:
+        """Type the command until it is acknowledged or refused."""
+        certain = asked.open | {value} == {value}
+        asked.open.add(value)
+        while True:
+            node = self._ground.one_of(self._recorder.managers(), self._chance)
+            ended = await self._ground.command(node, *arguments)
+            self._recorder.count(f"{arguments[1]}-{ended.word}")
+            self._recorder.tell(f"{' '.join(arguments)} at {node.name}: {ended.word} {ended.said.strip()}")
+            if ended.is_acknowledged:
+                asked.note_acknowledged(value)
+                return ended
+            if ended.is_refused:
+                if certain:
+                    asked.open.discard(value)
+                return ended
+            certain = False
+            await asyncio.sleep(self._chance.uniform(0.5, 2.0))
+
+    async def _look(self, name: str, what: str, asked: Asked[str]) -> None:
+        """Ask any manager how the node is to be. Raises Violation if that was never asked for."""
+        manager = self._ground.one_of(self._recorder.managers(), self._chance)
+        ended = await self._ground.command(manager, "node", "inspect", name, "-o", "json")
+        if ended.is_acknowledged:
+            check_asked(f"the {what} of {name}", asked, ended.json()[what])
