@@ -10,7 +10,7 @@ time the leader, now and then all managers), paused, cut off; disks fill up, clo
     a release that can't run is never said to run; a later one wins
     a task is started once, ever, whatever happens to its agent
     a service never has fewer tasks than its updates and the drains leave running: no daemon's trouble is the tasks' trouble
-    no command crashes: it answers, or says why it doesn't; no daemon ends by itself
+    no command crashes: it answers, or says why it doesn't; no daemon ends by itself or logs a bug
     when the faults are over, everything comes to be exactly what was asked for last, on record and on the machine
 
 What happens follows the seed; when it happens to hit depends on the machine, so a seed doesn't repeat a run exactly.
@@ -38,7 +38,7 @@ from benchmarks.chaos_deployers import STEADY, STEADY_REPLICAS, Deployer, Releas
 from benchmarks.chaos_faults import Faults
 from benchmarks.chaos_ground import MANAGERS, Ground, prepared
 from benchmarks.chaos_operators import Operator
-from benchmarks.chaos_recorder import Asked, Recorder, Violation, check_starts, processes_of, release_in
+from benchmarks.chaos_recorder import Asked, Recorder, Violation, check_log, check_starts, processes_of, release_in
 from needs import lack_of
 
 RANDOM_STACKS = ("red", "green", "blue")
@@ -94,6 +94,8 @@ async def run(
             await _chaos(ground, recorder, people, seed, seconds)
             settled = await _settle(ground, recorder, people)
             starts = check_starts(ground.records)
+            for node in ground.nodes:
+                check_log(node.log)
         except Violation as violation:
             recorder.tell(f"VIOLATION: {violation}")
             raise Violation(f"{violation}\n{_report(ground, recorder)}") from violation
@@ -137,7 +139,7 @@ async def _settle(ground: Ground, recorder: Recorder, people: People) -> float:
     ground.measure()
     for node, asked in recorder.availability.items():
         if asked.possible != {"active"}:
-            await people.operators["drains"].activate(node)
+            await until(ground, partial(people.operators["drains"].activate, node), f"{node} is active again")
     for stack in recorder.releases:
         await until(ground, partial(people.deployers[stack].deploy, LAST), f"a deploy of {stack} is accepted")
     for stack in recorder.releases:
@@ -200,6 +202,9 @@ async def until(ground: Ground, is_so: Callable[[], Awaitable[bool]], what: str)
 
 def _report(ground: Ground, recorder: Recorder) -> str:
     """What the nodes say of themselves, and then, nearest to the end, what happened last."""
+    for node in ground.nodes:
+        if node.is_running:
+            node.resume()
     return "\n".join([ground.cluster.report(), "===== what happened last", *recorder.timeline[-TOLD_LAST:]])
 
 
@@ -207,7 +212,7 @@ def _keep_logs(ground: Ground, recorder: Recorder, logs: Path) -> None:
     logs.mkdir(parents=True, exist_ok=True)
     (logs / "timeline.log").write_text("\n".join([*recorder.timeline, ""]))
     for node in ground.nodes:
-        shutil.copyfile(node.home / "daemon.log", logs / f"{node.name}.log")
+        shutil.copyfile(node.log, logs / f"{node.name}.log")
 
 
 def main(arguments: Sequence[str] = ()) -> int:

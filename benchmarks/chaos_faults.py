@@ -17,6 +17,8 @@ from benchmarks.chaos_recorder import Recorder
 from cluster import ClusterNode
 
 ASK_SECONDS = 1.0
+LONG_CUT_SECONDS = 20.0
+"""More than it takes until a node that was cut off is given up."""
 
 
 class Faults:
@@ -27,6 +29,7 @@ class Faults:
         self._recorder = recorder
         self._chance = chance
         self._lasting: set[asyncio.Task[None]] = set()
+        self._cut_until = 0.0
         self._kinds: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
             "kill": (10, self._kill),
             "kill-managers": (1, self._kill_managers),
@@ -95,7 +98,10 @@ class Faults:
 
     async def _pull(self) -> None:
         victim = await self._victim()
-        seconds = self._chance.choice((1.0, 4.0, 20.0))
+        seconds = self._chance.choice((1.0, 4.0, LONG_CUT_SECONDS))
+        if time.monotonic() < self._cut_until:
+            seconds = min(seconds, 4.0)  # two that are away for long would leave nobody to work with
+        self._cut_until = max(self._cut_until, time.monotonic() + seconds)
         self._recorder.tell(f"pull the cable of {victim.name} for {seconds:.0f} s")
         self._ground.cluster.network.pull(victim.host_of)
         self._later(seconds, lambda: self._ground.cluster.network.plug(victim.host_of))

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from benchmarks.chaos_commands import Ended
 from benchmarks.chaos_ground import MANAGERS, Ground
@@ -39,9 +40,9 @@ class Operator:
         while True:
             await asyncio.sleep(self._chance.uniform(*PAUSE_SECONDS))
             node = self._chance.choice(sorted(self._recorder.availability))
-            await self._drain(node)
+            await self._insist(partial(self._drain, node))
             await asyncio.sleep(self._chance.uniform(*DRAINED_SECONDS))
-            await self.activate(node)
+            await self._insist(partial(self.activate, node))
 
     async def change_roles(self) -> None:
         """Promote and demote. There are never to be fewer managers than there were at first."""
@@ -50,9 +51,9 @@ class Operator:
             sure = self._recorder.sure_managers()
             workers = sorted(self._recorder.roles.keys() - sure)
             if len(sure) > MANAGERS and (not workers or self._chance.random() < 0.5):
-                await self._change_role(self._chance.choice(sorted(sure)), "worker")
+                await self._insist(partial(self._change_role, self._chance.choice(sorted(sure)), "worker"))
             elif workers:
-                await self._change_role(self._chance.choice(workers), "manager")
+                await self._insist(partial(self._change_role, self._chance.choice(workers), "manager"))
 
     async def look_around(self) -> None:
         """Ask any node anything: it answers, or says why it doesn't."""
@@ -62,42 +63,45 @@ class Operator:
             ended = await self._ground.command(node, *self._chance.choice(LOOKS))
             self._recorder.count(f"looks-{ended.word}")
 
-    async def activate(self, node: str) -> None:
-        """Let the node have tasks again."""
+    async def activate(self, node: str) -> bool:
+        """Let the node have tasks again; whether that was acknowledged."""
         asked = self._recorder.availability[node]
-        ended = await self._insist(asked, "active", "node", "update", "--availability", "active", "--detach", node)
+        ended = await self._ask(asked, "active", "node", "update", "--availability", "active", "--detach", node)
         if ended.is_acknowledged:
             self._recorder.end_drain(node)
+        return ended.is_acknowledged
 
-    async def _drain(self, node: str) -> None:
+    async def _drain(self, node: str) -> bool:
         self._recorder.begin_drain(node)
         asked = self._recorder.availability[node]
-        await self._insist(asked, "drain", "node", "update", "--availability", "drain", "--detach", node)
+        ended = await self._ask(asked, "drain", "node", "update", "--availability", "drain", "--detach", node)
         await self._look(node, "availability", asked)
+        return ended.is_acknowledged
 
-    async def _change_role(self, node: str, role: str) -> None:
+    async def _change_role(self, node: str, role: str) -> bool:
+        """Whether it is decided: a demotion may be refused."""
         asked, word = self._recorder.roles[node], "promote" if role == "manager" else "demote"
-        await self._insist(asked, role, "node", word, "--detach", node)
+        ended = await self._ask(asked, role, "node", word, "--detach", node)
         await self._look(node, "role", asked)
+        return ended.is_acknowledged or ended.is_refused
 
-    async def _insist(self, asked: Asked[str], value: str, *arguments: str) -> Ended:
-        """Type the command until it is acknowledged or refused."""
-        certain = asked.open | {value} == {value}
-        asked.open.add(value)
-        while True:
-            node = self._ground.one_of(self._recorder.managers(), self._chance)
-            ended = await self._ground.command(node, *arguments)
-            self._recorder.count(f"{arguments[1]}-{ended.word}")
-            self._recorder.tell(f"{' '.join(arguments)} at {node.name}: {ended.word} {ended.said.strip()}")
-            if ended.is_acknowledged:
-                asked.note_acknowledged(value)
-                return ended
-            if ended.is_refused:
-                if certain:
-                    asked.open.discard(value)
-                return ended
-            certain = False
+    async def _insist(self, ask: Callable[[], Awaitable[bool]]) -> None:
+        while not await ask():
             await asyncio.sleep(self._chance.uniform(0.5, 2.0))
+
+    async def _ask(self, asked: Asked[str], value: str, *arguments: str) -> Ended:
+        """Type a command that asks for this value."""
+        was_open = value in asked.open
+        asked.open.add(value)
+        node = self._ground.one_of(self._recorder.managers(), self._chance)
+        ended = await self._ground.command(node, *arguments)
+        if ended.is_acknowledged:
+            asked.note_acknowledged(value)
+        elif ended.is_refused and not was_open:
+            asked.open.discard(value)
+        self._recorder.count(f"{arguments[1]}-{ended.word}")
+        self._recorder.tell(f"{' '.join(arguments)} at {node.name}: {ended.word} {ended.said.strip()}")
+        return ended
 
     async def _look(self, name: str, what: str, asked: Asked[str]) -> None:
         """Ask any manager how the node is to be. Raises Violation if that was never asked for."""

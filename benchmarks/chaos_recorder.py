@@ -161,6 +161,13 @@ def check_starts(records: Path) -> int:
     return count
 
 
+def check_log(log: Path) -> None:
+    """See that a daemon has not logged a bug of its own. Raises Violation."""
+    before, bug, after = log.read_text(errors="replace").partition("Traceback (most recent call last)")
+    if bug:
+        raise Violation(f"{log.parent.name} has logged a bug: {before[-300:]}{bug}{after[:3000]}")
+
+
 def latest_starts(records: Path) -> dict[str, Start]:
     """The latest start in each slot of the stack whose records these are."""
     found: dict[str, Start] = {}

@@ -120,31 +120,41 @@ class Rows:
         wait(lambda: self._side.rollout() == "completed")
 
     def _fails(self) -> None:
-        for action in ("pause", "rollback"):
-            self._fail(action)
+        self._fail_and_pause()
+        self._fail_and_roll_back()
 
-    def _fail(self, action: str) -> None:
-        """An update that can't work, at parallelism 4."""
+    def _deploy_bad(self, action: str) -> float:
+        """Begin an update that can't work, at parallelism 4."""
         began = time.monotonic()
         self._side.deploy("bad", parallelism=4, monitor=2.0, failure_action=action)
-        if action == "pause":
-            self._note("failed_update_paused", wait(lambda: self._side.rollout() == "paused", began))
-            self._note("failed_update_broken", TASKS - self._engines.running().total, "tasks")
-            began = self._deploy(parallelism=10)
-            watch(self._engines, self._is_rolled_out, began)
-            wait(lambda: self._side.rollout() == "completed")
-        else:
-            self._note("failed_update_rolled_back", wait(lambda: "rolled" in _word(self._side.rollout()), began))
-            seen = watch(self._engines, self._is_rolled_out, began)
-            self._note("failed_update_all_old_running", seen.seconds)
-            self._note("failed_update_lowest", seen.lowest, "tasks")
+        return began
+
+    def _fail_and_pause(self) -> None:
+        began = self._deploy_bad("pause")
+        self._note("failed_update_paused", wait(lambda: self._side.rollout() == "paused", began))
+        self._note("failed_update_broken", TASKS - self._engines.running().total, "tasks")
+        self._spread()
+
+    def _fail_and_roll_back(self) -> None:
+        began, rolled_back = self._deploy_bad("rollback"), 0.0
+
+        def is_undone(running: Running) -> bool:
+            nonlocal rolled_back
+            if not rolled_back and self._side.rollout() == "rollback_completed":
+                rolled_back = time.monotonic() - began
+            return rolled_back > 0 and self._is_rolled_out(running)
+
+        seen = watch(self._engines, is_undone, began)
+        self._note("failed_update_rolled_back", rolled_back)
+        self._note("failed_update_all_old_running", seen.seconds)
+        self._note("failed_update_lowest", seen.lowest, "tasks")
 
     def _drain(self) -> None:
         had = self._engines.running().by_host[WORKER]
         began = time.monotonic()
         self._side.set_availability(WORKER, "drain")
         self._note("drain_gone", watch(self._engines, lambda seen: seen.by_host[WORKER] == 0, began).seconds)
-        self._note("drain_replaced", watch(self._engines, self._is_rolled_out, began).seconds, "s")
+        self._note("drain_replaced", watch(self._engines, self._is_rolled_out, began).seconds)
         figure(f"{self._side.name}_drained", had, "tasks")
         self._side.set_availability(WORKER, "active")
         self._spread()
@@ -245,11 +255,6 @@ class Rows:
         "many": _many,
     }
     names = tuple(_rows)
-
-
-def _word(state: str) -> str:
-    """Swarm says rollback_completed, we say rolled back."""
-    return "rolled" if state in ("rollback_completed", "rolled_back") else state
 
 
 def main(arguments: Sequence[str] = ()) -> int:

@@ -53,6 +53,11 @@ class ClusterNode(RunningNode):
         return f"{self.host_of.address}:{JOIN_PORT}"
 
     @property
+    def log(self) -> Path:
+        """What the daemon has logged in all its lives."""
+        return self.home / "daemon.log"
+
+    @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -66,7 +71,7 @@ class ClusterNode(RunningNode):
         daemon = ["daemon", "--data-dir", str(self.data), "--executor", self.executor, "--log-level", "info", *self.options]
         if self.engine is not None:
             daemon += ["--docker-host", self.engine.url]
-        with (self.home / "daemon.log").open("ab") as log:
+        with self.log.open("ab") as log:
             return subprocess.Popen(
                 [*self.host_of.enter, *NAMED, self.name, *STACKD, *daemon],
                 stdin=subprocess.DEVNULL,

@@ -104,7 +104,12 @@ class Host:
         self.member = ClusterMember(disk, SEALER, identity, peers=peers, initial=initial, settings=Settings())
         await self.member.start()
         foundation = Foundation(
-            node_id=self.node_id, store=Store(), consensus=self.member, cluster_key=cluster.key, key_file=self.key_file
+            node_id=self.node_id,
+            cluster_id=CLUSTER,
+            store=Store(),
+            consensus=self.member,
+            cluster_key=cluster.key,
+            key_file=self.key_file,
         )
         self.manager = Manager(foundation, SystemClock(), random.Random(self.number))
         self._life = cluster.group.create_task(self.manager.run())

@@ -161,21 +161,21 @@ class Agent:
             pause = min(2 * pause, BACKOFF_MAX_SECONDS)
 
     async def _session(self, workforce: Workforce) -> str:
-        """One session from connecting to its end; returns why it ended."""
+        """One session from connecting to its end; returns why it ended. Whatever goes wrong in it, the next one is tried."""
         try:
-            stream = await self._connect()
-        except StackdError as error:
-            return error.message
-        try:
-            welcome = await self._open(stream)
-            self._welcomed = True
-            self._trouble = ""
-            return await self._serve(stream, welcome, workforce)
+            return await self._hold(await self._connect(), workforce)
         except StackdError as error:
             return error.message
         except Exception as exc:
             log.exception("session broke: node=%s", self._node_id)
             return f"internal error: {type(exc).__name__}"
+
+    async def _hold(self, stream: Stream[FromManager, FromAgent], workforce: Workforce) -> str:
+        try:
+            welcome = await self._open(stream)
+            self._welcomed = True
+            self._trouble = ""
+            return await self._serve(stream, welcome, workforce)
         finally:
             await stream.close()
 

@@ -185,7 +185,12 @@ async def managing(home: Home, keys: NodeKeys, network: Network | None, clock: C
     try:
         state.store = Store() if snapshot is None else Store.restore(snapshot)
         foundation = Foundation(
-            node_id=home.identity.node_id, store=state.store, consensus=member, cluster_key=keys.cluster, key_file=keys
+            node_id=home.identity.node_id,
+            cluster_id=home.identity.cluster_id,
+            store=state.store,
+            consensus=member,
+            cluster_key=keys.cluster,
+            key_file=keys,
         )
         following = Following(desk.options, foundation.node_id, keys.cluster)
         meter = desk.metrics

@@ -21,7 +21,7 @@ from stackd.agent.taskfiles import TaskFiles
 from stackd.api.addresses import ManagerAddress
 from stackd.api.dispatch import FromAgent, FromManager, Standing
 from stackd.api.stream import Stream
-from stackd.base.errors import StackdError, Unavailable
+from stackd.base.errors import Refused, StackdError, Unavailable
 from stackd.daemon.addresses import Addresses, changed, is_here
 from stackd.daemon.clock import SystemClock
 from stackd.daemon.credentials import Credentials
@@ -188,14 +188,23 @@ class Supervisor:
 
     def _take_addresses(self) -> None:
         """A node that is in a cluster takes up the addresses that it was started with; others hear of it from the manager that
-        it is (`moving.py`). Raises StackdError("api.address.bad") or Refused("daemon.advertise.unclear")."""
+        it is (`moving.py`). Raises Refused("daemon.address.gone") for a manager that can't listen where it did, and what
+        choosing addresses raises."""
         identity = self.home.known
         if identity is None or not identity.advertise:
             return
         former = Addresses(ManagerAddress.parse(identity.listen), ManagerAddress.parse(identity.advertise))
         now = changed(former, self.options.listen, self.options.advertise)
-        self.home.remember(msgspec.structs.replace(identity, listen=str(now.listen), advertise=str(now.advertise)))
-        if self.home.station is Station.MANAGER and not is_here(now.advertise.host):
+        managers = tuple(dict.fromkeys((*map(_as_address, self.options.managers), *identity.managers)))
+        self.home.remember(
+            msgspec.structs.replace(identity, listen=str(now.listen), advertise=str(now.advertise), managers=managers)
+        )
+        if self.home.station is not Station.MANAGER:
+            return
+        if not is_here(now.listen.host):
+            hint = "if it has another one now: `stackd daemon --advertise-addr ADDRESS`"
+            raise Refused("daemon.address.gone", f"this host has no address {now.listen.host} any more", hint=hint)
+        if not is_here(now.advertise.host):
             log.warning("this host has no such address: advertised=%s; --advertise-addr names another one", now.advertise)
 
     @asynccontextmanager
@@ -346,6 +355,10 @@ def reason_of(errors: ExceptionGroup[Exception]) -> StackdError | None:
     while isinstance(first, ExceptionGroup):
         first = first.exceptions[0]
     return first if isinstance(first, StackdError) else None
+
+
+def _as_address(text: str) -> str:
+    return str(ManagerAddress.parse(text))
 
 
 def _stopping() -> Unavailable:

@@ -47,7 +47,7 @@ class Worker:
     def message(self) -> str:
         if not self._is_promoted():
             return ""
-        return f"is to be a manager, and waits: {self._trouble}" if self._trouble else "is about to be a manager"
+        return f"its place as a manager: {self._trouble}" if self._trouble else "its place as a manager"
 
     async def connect(self) -> Stream[FromManager, FromAgent]:
         return await self._reach.stream()

@@ -20,7 +20,7 @@ from stackd.engine.parts import NodeState
 from stackd.engine.restart import attempts_after, replace_task
 from stackd.engine.status import NodeStatus
 from stackd.engine.tasks import remove_task, stop_task
-from stackd.engine.taskstate import TaskState
+from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View
 from stackd.spec.stack import ServiceMode
 
@@ -60,8 +60,10 @@ def _leave(draft: Draft, service: Service, wanted: Wanted, slot: Slot) -> None:
 
 def _drop_prepared(draft: Draft, slot: Slot) -> None:
     """Remove what the updater prepared on a node it has to leave; it makes another one in time. It goes first: it is no
-    successor for a task that has to leave as well."""
+    successor for a task that has to leave as well. One that has failed stays, as a try that counts."""
     for task in slot.live:
+        if is_terminal(draft.status_of(task.id).state):
+            continue
         if task.replaces and slot.is_held(task) and (reason := why_leaving(draft, task)):
             remove_task(draft, task, reason)
             slot.tasks.remove(task)

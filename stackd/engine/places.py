@@ -16,7 +16,7 @@ from stackd.engine.orchestrate.move import is_mover
 from stackd.engine.orchestrate.slots import Slot, Wanted, grouped, in_flux, is_finished, is_live, slots_of, takes_tasks
 from stackd.engine.restart_policy import may_restart
 from stackd.engine.status import Rollout
-from stackd.engine.taskstate import TaskState
+from stackd.engine.taskstate import BY_ITSELF, TaskState
 from stackd.engine.view import SLOTS_PER_BLOCK, View
 
 BEYOND_ALL: SlotKey = (2**31, NodeId(""))
@@ -79,7 +79,7 @@ def _is_given_up(view: View, wanted: Wanted, place: Place) -> bool:
         and place.new is None
         and not is_live(latest)
         and wanted.is_clean(latest)
-        and view.status_of(latest.id).state in (TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE)
+        and view.status_of(latest.id).state in BY_ITSELF
         and not may_restart(view, latest)
     )
 

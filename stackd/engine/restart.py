@@ -10,7 +10,7 @@ import msgspec
 
 from stackd.base.ids import TaskId
 from stackd.base.time import Instant, after
-from stackd.engine.dirty import Scope
+from stackd.engine.dirty import Scope, SlotKey
 from stackd.engine.draft import Draft
 from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.fence import fence_end
@@ -31,12 +31,15 @@ from stackd.engine.restart_policy import counted, may_restart, policy_of
 from stackd.engine.rollout import PAUSED, active_rollout
 from stackd.engine.status import Rollout
 from stackd.engine.tasks import make_task, release_task, start_after, stop_task, task_name
-from stackd.engine.taskstate import TaskState, is_terminal
+from stackd.engine.taskstate import BY_ITSELF, TaskState, is_terminal
+from stackd.engine.view import View
 
 
-def restart_ended(draft: Draft, service: Service, scope: Scope) -> None:
-    """Replace every task that has ended although it should run."""
+def restart_ended(draft: Draft, service: Service, scope: Scope) -> set[SlotKey]:
+    """Replace every task that has ended although it should run. Returns the slots in which nothing follows: whether they are
+    over, or are to be filled as if they had never been, isn't for the policy of the last task alone to say."""
     wanted = Wanted(draft, service)
+    left: set[SlotKey] = set()
     for slot in draft.budgeted(service.id, list(slots_of(draft, service, in_flux(draft, service, scope)).values())):
         for task in slot.live:
             status = draft.status_of(task.id)
@@ -45,8 +48,11 @@ def restart_ended(draft: Draft, service: Service, scope: Scope) -> None:
             if takes_tasks(draft, service, wanted.spec, slot.key):
                 reason = f"the task has ended: {status.error or status.state.word}"
                 replace_task(draft, service, wanted, refreshed(draft, service, slot), task, reason)
+                if not refreshed(draft, service, slot).live:
+                    left.add(slot.key)
             else:
                 stop_task(draft, task, "the node takes no new task of this service")
+    return left
 
 
 def replace_task(
@@ -57,7 +63,7 @@ def replace_task(
     if task.gate is not None and task.gate.not_before > draft.now and not evicted:
         draft.wake(task.gate.not_before, service.id)  # failed before its start was due: no faster than the delay
         return
-    allowed = may_restart(draft, task)
+    allowed = _may_be_followed(draft, service, wanted, slot, task)
     stop_task(draft, task, reason)
     if task.iteration != service.iteration:
         return  # a run of a job that has been started anew: what comes next is not its successor
@@ -78,6 +84,12 @@ def replace_task(
     else:
         message = f"not restarted, the restart policy says no: {reason}"
         draft.event("task.given_up", task_name(service, task), message, stack=service.stack)
+
+
+def _may_be_followed(view: View, service: Service, wanted: Wanted, slot: Slot, task: Task) -> bool:
+    """Whether the restart policy allows a successor. That of a task of an earlier spec is one more try of the present one."""
+    last = None if wanted.is_clean(task) else _last_try(view, service, slot)
+    return may_restart(view, task) and (last is None or may_restart(view, last))
 
 
 def _is_paused(draft: Draft, service: Service) -> bool:
@@ -108,7 +120,16 @@ def _prepare_again(draft: Draft, service: Service, slot: Slot, failed: Task, rea
 def _update_early(draft: Draft, service: Service, rollout: Rollout, slot: Slot, task: Task, reason: str) -> None:
     """A task of the old spec is lost during an update: its slot is updated now, out of turn, and is part of the rollout.
     The restart delay is for tasks that fail again and again; this is another spec."""
-    successor = make_task(draft, service, slot.key, reason=reason, held=True, rollout=rollout.generation, replaces=task.id)
+    successor = make_task(
+        draft,
+        service,
+        slot.key,
+        reason=reason,
+        held=True,
+        rollout=rollout.generation,
+        replaces=task.id,
+        restarts=attempts_so_far(draft, service, slot),
+    )
     start_after(draft, successor, still_stopping(draft, slot), max(draft.now, fence_end(draft, task)), reason)
 
 
@@ -139,11 +160,19 @@ def attempts_after(draft: Draft, service: Service, task: Task) -> tuple[Instant,
     return counted(policy_of(draft, task), (*task.restarts, draft.now), draft.now)
 
 
-def attempts_so_far(draft: Draft, service: Service, slot: Slot, rollout: Rollout) -> tuple[Instant, ...]:
-    """The restarts that count for a task which the rollout makes once more in the slot, since the one before it was dropped:
-    its last try is still on record."""
-    tries = [task for task in slot.tasks if task.rollout == rollout.generation and task.desired is TaskState.SHUTDOWN]
-    return attempts_after(draft, service, tries[-1]) if tries else ()
+def attempts_so_far(draft: Draft, service: Service, slot: Slot) -> tuple[Instant, ...]:
+    """The restarts that count for a task of the present rollout that follows none of its tries: those of the last one."""
+    last = _last_try(draft, service, slot)
+    return attempts_after(draft, service, last) if last is not None else ()
+
+
+def _last_try(view: View, service: Service, slot: Slot) -> Task | None:
+    """The last task that the present rollout made for the slot and that has ended by itself."""
+    rollout = view.rollouts.get(service.id)
+    if rollout is None or rollout.spec_version != service.spec_version:
+        return None
+    ended = [task for task in slot.tasks if task.rollout == rollout.generation and task.desired is TaskState.SHUTDOWN]
+    return next((task for task in reversed(ended) if view.status_of(task.id).state in BY_ITSELF), None)
 
 
 def _is_draining(draft: Draft, task: Task) -> bool:

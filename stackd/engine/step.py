@@ -119,7 +119,8 @@ def _reconcile(draft: Draft, service_id: ServiceId, scope: Scope) -> None:
             return
         scope = None  # this is its beginning
     _orchestrate(draft, service, scope)
-    restart.restart_ended(draft, service, scope)
+    if left := restart.restart_ended(draft, service, scope):
+        _orchestrate(draft, service, None if scope is None else scope | left)
     restart.release_due(draft, service, scope)
     update.advance(draft, service, scope)
 

@@ -39,6 +39,10 @@ DESIRED = frozenset(
 """The states that may be desired."""
 
 
+BY_ITSELF = frozenset({TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE})
+"""The states in which a task ends that nobody has told to stop."""
+
+
 class Step(enum.Enum):
     """What the agent does next with a task."""
 

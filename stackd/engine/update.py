@@ -43,7 +43,7 @@ from stackd.engine.rollout import (
 )
 from stackd.engine.status import Rollout
 from stackd.engine.tasks import make_task, release_task, remove_task, start_after, stop_task
-from stackd.engine.taskstate import TaskState
+from stackd.engine.taskstate import TaskState, is_terminal
 from stackd.engine.view import View
 from stackd.spec.stack import REPLICAS_MAX, UpdateConfig, UpdateOrder
 
@@ -230,7 +230,7 @@ class _Turn:
             self._draft.wake(due, self._service.id)
             return
         for place in later:
-            if place.held and place.up and place.new is not None:
+            if place.held and place.up and place.new is not None and not _has_ended(self._draft, place.new):
                 remove_task(self._draft, place.new, "makes room for a slot that waits for a node")
                 place.new = None
 
@@ -267,8 +267,12 @@ class _Turn:
             reason=f"update to {self._service.spec[:12]}",
             rollout=self._rollout.generation,
             replaces=replaced.id,
-            restarts=attempts_so_far(self._draft, self._service, place.slot, self._rollout),
+            restarts=attempts_so_far(self._draft, self._service, place.slot),
         )
+
+
+def _has_ended(view: View, task: Task) -> bool:
+    return is_terminal(view.status_of(task.id).state)
 
 
 def _order_of(config: UpdateConfig, new: Task) -> UpdateOrder:

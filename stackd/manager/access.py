@@ -154,7 +154,7 @@ class Access:
 
 def _check_reach(role: UserRole, method: Method, name: str) -> None:
     if not role.allows(method.needs):
-        raise _denied(f"{name} is a {role}, and {method.name} needs a {method.needs}", "ask an admin of the cluster")
+        raise _denied(f"{name} has the role {role}, and {method.name} needs {method.needs}", "ask an admin of the cluster")
 
 
 def _denied(why: str, hint: str | None = None) -> Refused:

@@ -35,9 +35,11 @@ from stackd.security.keys import Purpose, RootKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """What a manager stands on: its node, the state as its log has it, consensus, the cluster's key and its own key file."""
+    """What a manager stands on: its node and cluster, the state as its log has it, consensus, the cluster's key and its own key
+    file."""
 
     node_id: NodeId
+    cluster_id: str
     store: Store
     consensus: consensus.Cluster
     cluster_key: RootKey
@@ -60,7 +62,7 @@ class Manager:
         self.consensus = members = foundation.consensus
         key = foundation.cluster_key
         sealer = key.sealer(Purpose.AUTHORITY)
-        self.writer = writer = Writer(foundation.store, members, clock, entropy, meter=meter)
+        self.writer = writer = Writer(foundation.store, members, clock, entropy, meter=meter, cluster_id=foundation.cluster_id)
         self.managers = Managers(foundation.node_id, members)
         self.issuer = Issuer(lambda: writer.view.authority, sealer, clock)
         self.access = Access(self._view)

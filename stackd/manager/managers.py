@@ -10,7 +10,6 @@ from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import NodeId
 from stackd.raft.consensus import Cluster
 
-
 _NO_LEADER_HINT = "try again in a moment; if it stays so, see on a manager with `stackd cluster info` which it reaches"
 
 

@@ -22,6 +22,7 @@ from stackd.base.time import SECOND, Clock, Instant
 from stackd.engine.inputs import FullPass, Input, Reply, Wake
 from stackd.engine.step import Decision, step
 from stackd.engine.store import Changes, Store, View, encode_transaction
+from stackd.manager.clustertime import ClusterTime
 from stackd.manager.feed import Feed
 from stackd.manager.inbox import Inbox, Pending, fail
 from stackd.manager.timers import Timers
@@ -66,11 +67,14 @@ class Writer:
         *,
         decide: Decide = step,
         meter: Meter | None = None,
+        cluster_id: str = "",
     ) -> None:
+        """`cluster_id` names a cluster that is new ("": a name is made)."""
         self.store = store
+        self._cluster_id = cluster_id
         self.feed = Feed(store.index)
         self._consensus = consensus
-        self._clock = clock
+        self._time = ClusterTime(clock)
         self._entropy = entropy
         self._decide_on = decide
         self._meter = meter
@@ -162,7 +166,7 @@ class Writer:
         try:
             await self.feed.wait_for(await self._consensus.read_barrier())
             self._timers.clear()
-            self._inbox.put(Pending((FullPass(),)))
+            self._inbox.put(Pending((FullPass(cluster_id=self._cluster_id),)))
             self._leading = True
             while True:
                 await self._decide(await self._next_batch(), term)
@@ -186,8 +190,7 @@ class Writer:
             await self._inbox.wait(None if next_at is None else (next_at - now) / SECOND)
 
     def _now(self) -> Instant:
-        """Cluster time: the wall clock, but never before the last entry."""
-        return max(self.view.now, self._clock.now())
+        return self._time.now(self.view.now)
 
     async def _decide(self, batch: list[Pending], term: int) -> None:
         """Decide on the batch, store the decision, answer. Whatever happens, nobody in the batch is left waiting."""

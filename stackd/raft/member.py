@@ -177,7 +177,17 @@ class ClusterMember:
     async def members(self) -> tuple[Member, ...]:
         """See Cluster."""
         self._check_running()
-        return await self._call(self._members)
+        node, membership = self._node, self._node.membership
+        return tuple(
+            Member(
+                node=member,
+                address=address,
+                is_voter=member in membership.voter_ids,
+                is_leader=member == node.leader,
+                is_connected=member == self._me or member in node.connected,
+            )
+            for member, address in sorted(membership.addresses.items())
+        )
 
     async def add(self, member: str, address: str) -> bytes:
         """See Cluster. Raises NotLeader, StorageFailed, OutcomeUnknown; Unavailable("raft.member.change_pending")."""
@@ -292,19 +302,6 @@ class ClusterMember:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
             pass  # the loop was closed under us: nobody is left to hear it
-
-    def _members(self) -> tuple[Member, ...]:
-        node, membership = self._node, self._node.membership
-        return tuple(
-            Member(
-                node=member,
-                address=address,
-                is_voter=member in membership.voter_ids,
-                is_leader=member == node.leader,
-                is_connected=member == self._me or member in node.connected,
-            )
-            for member, address in sorted(membership.addresses.items())
-        )
 
     def _join(self) -> None:
         self._snapshot_thread.shutdown()

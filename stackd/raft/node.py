@@ -451,8 +451,8 @@ class Node:
         self._tenure.end(why, self.leader)
 
     def _fail(self, error: StackdError) -> None:
-        """This node has ended."""
-        if error.code != "raft.closed":
+        """This node has ended; that somebody wanted it so is no news."""
+        if error.code not in ("raft.closed", "raft.member.removed"):
             log.error("raft node has ended: code=%s reason=%s", error.code, error.message)
         self.failure = error
         self._held.clear()

@@ -82,8 +82,8 @@ class Peers(Protocol):
         ...
 
     def rest(self, timeout: float | None) -> bool:
-        """Wait as `poll` does, but whatever arrives meanwhile, wait on: the next `poll` has it. Returns False, at once, if it
-        can't be left, such as a stream that is being opened."""
+        """Wait as `poll` does, but whatever arrives meanwhile, wait on: the next `poll` has it. Returns False, at once, if
+        there is something to see to, such as a stream that is being opened."""
         ...
 
     def wake(self) -> None:

@@ -164,8 +164,9 @@ class TlsPeers:
                 return events
 
     def rest(self, timeout: float | None) -> bool:
-        is_opening = bool(self._opening) or any(link.stream is None for link in self._links.values())
-        if self._events or is_opening or self._accept_again is not None:
+        streams = [link.stream for link in self._links.values()]
+        is_busy = any(stream is None or stream.queued_bytes for stream in streams)
+        if is_busy or self._events or self._opening or self._accept_again is not None:
             return False
         self._bell.poll(timeout)
         return True

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from stackd.engine.inputs import ForceUpdate, RemoveStack, ScaleService, StageContent
+from stackd.engine.inputs import ForceUpdate, RemoveNode, RemoveStack, ScaleService, StageContent
 from stackd.engine.parts import SYSTEM, Availability, Owner, RolloutState
 from stackd.engine.taskstate import TaskState
 from stackd.manager.intake import prepare
 from stackd.simulation.cluster import Violation
+from stackd.simulation.fences import EXCUSED_SECONDS
 from stackd.simulation.stacks import a_service, a_stack
 from stackd.simulation.stage import Stage, moved, with_deadline, with_image, with_task
 from stackd.spec.stack import FailureAction, Placement, RestartCondition, UpdateOrder
@@ -200,6 +201,39 @@ async def what_is_prepared_makes_room(stage: Stage) -> None:
     await stage.cluster.settle()
 
 
+async def a_fenced_task_is_cut_off(stage: Stage) -> None:
+    """Its node stops it when the lease has run out, and that takes a while; nothing starts elsewhere before."""
+    await stage.deploy(with_task(a_service(image="img:stops-in-8s"), fence=True))
+    (lost,) = stage.running
+    node = stage.node_of(lost)
+    node.cut_off(True)
+    await stage.until(lambda: [task for task in stage.running if task.id != lost.id], "another task has taken its place")
+    node.cut_off(False)
+    await stage.cluster.settle()
+
+
+async def a_fenced_task_loses_its_node(stage: Stage) -> None:
+    """The node is put out and joins again at once, which is how it learns that it has to stop the task."""
+    await stage.deploy(with_task(a_service(image="img:stops-in-8s"), fence=True))
+    await asyncio.sleep(EXCUSED_SECONDS)
+    (lost,) = stage.running
+    await stage.cluster.submit(RemoveNode(id=lost.node_id, principal=SYSTEM, force=True))
+    await stage.until(lambda: stage.running, "another task has taken its place")
+    await stage.cluster.settle()
+
+
+async def a_host_reboots_while_a_task_starts(stage: Stage) -> None:
+    """Its agent finds a process that was started and has ended, and doesn't start it once more."""
+    await stage.begin(a_service(image="img:starts-in-30s"))
+    await stage.until(lambda: stage.are(TaskState.STARTING), "the task starts")
+    (starting,) = stage.are(TaskState.STARTING)
+    node = stage.node_of(starting)
+    await stage.cluster.kill_agent(node)
+    node.host.reboot()
+    stage.cluster.start_agent(node)
+    await stage.cluster.settle()
+
+
 async def content_that_nobody_deploys(stage: Stage) -> None:
     """It is kept for a while, in case that somebody does, and collected in as many entries as it takes."""
     await stage.deploy(a_service(), a_service("other"))
@@ -230,6 +264,9 @@ CORNERS: dict[str, Corner] = {
         an_update_to_what_completes,
         a_node_changes_after_its_tasks_were_left,
         what_is_prepared_makes_room,
+        a_fenced_task_is_cut_off,
+        a_fenced_task_loses_its_node,
+        a_host_reboots_while_a_task_starts,
         content_that_nobody_deploys,
     )
 }

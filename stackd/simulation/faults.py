@@ -121,11 +121,9 @@ class Faults:
 
     async def _isolate(self) -> None:
         node = self._victim()
-        node.reachable = False
-        if node.wire:
-            node.wire.cut()
+        node.cut_off(True)
         await self._last()
-        node.reachable = True
+        node.cut_off(False)
 
     async def _stop_engine(self) -> None:
         host = self._victim().host

@@ -64,6 +64,12 @@ class SimulatedNode:
         executor = FakeExecutor(self.host, self.clock)
         return Agent(self.id, executor, self._connect, self.host.states, self.clock, self.chance)
 
+    def cut_off(self, is_cut_off: bool) -> None:
+        """Whether the node reaches no manager; its connection breaks."""
+        self.reachable = not is_cut_off
+        if is_cut_off and self.wire:
+            self.wire.cut()
+
     async def _connect(self) -> Stream[FromManager, FromAgent]:
         if not self.reachable:
             raise Unavailable("simulation.unreachable", "no manager can be reached")

@@ -176,14 +176,17 @@ def verdict(mutant: Mutant, copied: Path) -> str:
     right = path.read_text()
     path.write_text("\n".join(_unparsed(ast.parse(right), mutant.number)) + "\n")
     try:
-        tests = _PLACEMENT_TESTS if mutant.file in PLACEMENT else _SERVICE_TESTS
-        if _fails(copied, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", *tests):
-            return "tests"
-        if _fails(copied, "-m", "stackd.simulation", "--count", str(HISTORIES), "--processes", "1"):
-            return "histories"
-        return ""
+        return _noticed(copied, _PLACEMENT_TESTS if mutant.file in PLACEMENT else _SERVICE_TESTS)
     finally:
         path.write_text(right)
+
+
+def _noticed(copied: Path, tests: tuple[str, ...]) -> str:
+    if _fails(copied, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", *tests):
+        return "tests"
+    if _fails(copied, "-m", "stackd.simulation", "--count", str(HISTORIES), "--processes", "1"):
+        return "histories"
+    return ""
 
 
 def _fails(copied: Path, *arguments: str) -> bool:
@@ -218,11 +221,14 @@ def main() -> int:
 
 
 def _verdicts(chosen: list[Mutant], processes: int) -> list[str]:
-    """One copy of the project per process, each used for one mutant at a time."""
+    """One copy of the project per process, each used for one mutant at a time. What fails without any change can't tell."""
     copies: SimpleQueue[Path] = SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="stackd-mutants-") as directory, ThreadPoolExecutor(processes) as pool:
         for number in range(processes):
             copies.put(_copy(Path(directory) / str(number)))
+        for tests in (_SERVICE_TESTS, _PLACEMENT_TESTS):
+            if found := pool.submit(_noticed, Path(directory) / "0", tests).result():
+                raise SystemExit(f"the {found} fail without any change")
 
         def judge(mutant: Mutant) -> str:
             copied = copies.get()

@@ -1,7 +1,7 @@
 """Bugs planted by hand, one at a time, and how soon the simulator or the property tests find each: `make mutants`.
 
-A bug takes the place of one function, in the module that uses it. It must be found within SEEDS histories (or by the named
-tests); one that isn't shows a hole in the checks.
+A bug takes the place of one function, in the module that uses it. It must be found within SEEDS histories, in a corner, or by
+the named tests; one that isn't shows a hole in the checks.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def is_good(seed: int) -> bool:
 
 
 def hunt(number: int, seeds: Sequence[int]) -> tuple[int, str]:
-    """Plant a bug and play histories until it shows; returns how many that took (-1: it doesn't show), and what showed."""
+    """Plant a bug and play histories, then the corners, until it shows; returns how many histories that took (-1: it doesn't
+    show), and what showed."""
     logging.disable(logging.CRITICAL)
     bug = BUGS[number]
     bug.plant()
@@ -195,12 +196,13 @@ def hunt(number: int, seeds: Sequence[int]) -> tuple[int, str]:
         with redirect_stdout(StringIO()):
             failed = pytest.main(["-q", "-x", "-p", "no:cacheprovider", *bug.found_by]) != 0
         return (0, "the tests named fail") if failed else (-1, "")
-    from stackd.simulation.history import play
+    from stackd.simulation.corners import CORNERS
+    from stackd.simulation.history import play, play_corner
 
     for played, seed in enumerate(seeds, start=1):
         if error := play(seed).error:
             return played, error
-    return -1, ""
+    return next(((len(seeds), f"{name}: {error}") for name in CORNERS if (error := play_corner(name).error)), (-1, ""))
 
 
 def main() -> int:

@@ -125,6 +125,13 @@ def up(
     metavar="HOST[:PORT]",
     help="Where others reach it as a manager, if that has changed (default: as before).",
 )
+@click.option(
+    "--manager-addr",
+    "managers",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="A manager to ask, where none answers any more at an address that this node remembers (repeatable).",
+)
 @_LOG_LEVEL
 @pass_invocation
 @click.pass_context
@@ -137,6 +144,7 @@ def daemon(
     metrics_address: str,
     listen: str,
     advertise: str,
+    managers: tuple[str, ...],
     log_level: str,
 ) -> None:
     """Run a node of a cluster.
@@ -154,6 +162,7 @@ def daemon(
         metrics_address=metrics_address,
         listen=listen,
         advertise=advertise,
+        managers=managers,
         log_level=log_level,
         waits=True,
     )

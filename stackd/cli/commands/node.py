@@ -31,6 +31,8 @@ SELF = "self"
 _NO_MANAGER = ("daemon.not_a_manager", "api.access.denied")
 """How a node refuses that was a manager until now: of its own accord, or because the leader doesn't hear it any more."""
 
+_GOES_ON = "it goes on; `stackd node ls` shows it, and `stackd cluster info` there what a node waits for"
+
 _OVER = frozenset(state.word for state in TaskState if is_terminal(state))
 
 
@@ -236,7 +238,7 @@ class _Waiting:
                 self._settle(self._own_sight)
 
     def _settle(self, look: Callable[[], Sight]) -> None:
-        settle(self._invocation, look, self._timeout, "it goes on; `stackd node ls` shows it")
+        settle(self._invocation, look, self._timeout, _GOES_ON)
 
     def _sight(self, node_id: str, judge: _Judge) -> Sight:
         for one in self._daemon.nodes().items:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from stackd.base.ids import TaskId
+from stackd.base.time import Instant
 from stackd.engine.dirty import SlotKey
 from stackd.engine.draft import Draft
-from stackd.engine.model import Service
+from stackd.engine.model import Service, Task
 from stackd.engine.orchestrate.slots import Slot, still_stopping
+from stackd.engine.restart import attempts_after
 from stackd.engine.rollout import active_rollout
 from stackd.engine.tasks import make_task, remove_task, start_after
+from stackd.engine.taskstate import BY_ITSELF
 
 
 def fill_slot(draft: Draft, service: Service, key: SlotKey, dead: Slot | None) -> None:
@@ -28,12 +31,18 @@ def fill_slot(draft: Draft, service: Service, key: SlotKey, dead: Slot | None) -
         key,
         reason=reason,
         held=stopping is not None,
-        restarts=dead.latest.restarts if same else (),
+        restarts=_attempts(draft, service, dead.latest) if same else (),
         rollout=rollout.generation if rollout is not None else 0,
         replaces=dead.latest.id if rollout is not None else TaskId(""),
     )
     if stopping is not None:
         start_after(draft, task, stopping, draft.now, reason)
+
+
+def _attempts(draft: Draft, service: Service, before: Task) -> tuple[Instant, ...]:
+    """The restarts that count; to follow a task that has ended by itself is one more."""
+    ended = draft.status_of(before.id).state in BY_ITSELF
+    return attempts_after(draft, service, before) if ended else before.restarts
 
 
 def empty_slot(draft: Draft, slot: Slot, reason: str) -> None:

@@ -17,7 +17,7 @@ from stackd.engine.parts import Availability
 from stackd.engine.restart_policy import may_restart
 from stackd.engine.rollout import config_of
 from stackd.engine.tasks import make_task, stop_task
-from stackd.engine.taskstate import TaskState
+from stackd.engine.taskstate import BY_ITSELF, TaskState
 from stackd.engine.view import View
 from stackd.spec.stack import ServiceMode, UpdateOrder
 
@@ -56,7 +56,7 @@ def failed_mover(view: View, slot: Slot, task: Task) -> Task | None:
     before = earlier_mover(slot, task)
     if before is None or _is_out_of_time(view, slot, task) or may_restart(view, before):
         return None
-    return before if view.status_of(before.id).state in (TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE) else None
+    return before if view.status_of(before.id).state in BY_ITSELF else None
 
 
 def earlier_mover(slot: Slot, task: Task) -> Task | None:

@@ -82,7 +82,7 @@ def test_a_cluster_is_formed_used_from_afar_and_taken_apart(cluster: Cluster, tm
     refused = from_afar(two, viewer, "node", "update", "--availability", "drain", "node2")
     assert (refused.returncode, refused.stderr.splitlines()[0]) == (
         3,
-        "error[api.access.denied]: ann is a viewer, and UpdateNode needs a admin",
+        "error[api.access.denied]: ann has the role viewer, and UpdateNode needs admin",
     )
     assert from_afar(two, admin, "node", "promote", "node2").stdout == "node2 is a manager\n"
     audit = json.loads(run(one, "events", "--audit", "-o", "json"))["items"]

@@ -20,6 +20,7 @@ from benchmarks.chaos_recorder import (
     Violation,
     check_asked,
     check_floor,
+    check_log,
     check_release,
     check_starts,
     latest_starts,
@@ -58,6 +59,15 @@ def test_a_task_that_was_started_twice_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "red" / "task1").write_text("1 1 node1\n1 1 node1\n")
     with pytest.raises(Violation, match="2 times"):
         check_starts(tmp_path)
+
+
+def test_a_bug_in_a_daemons_log_is_noticed(tmp_path: Path) -> None:
+    log = tmp_path / "daemon.log"
+    log.write_text("level=WARNING no connection\n")
+    check_log(log)
+    log.write_text("level=ERROR session broke\nTraceback (most recent call last):\nKeyError: 1\n")
+    with pytest.raises(Violation, match="KeyError"):
+        check_log(log)
 
 
 def test_a_release_that_was_acknowledged_and_is_gone_is_noticed() -> None:

@@ -39,6 +39,8 @@ def test_a_service_runs_on_the_manager_and_on_the_worker_that_joined(cluster: Cl
     cluster.form(1)
     assert (info(manager).state, info(worker).state) == ("manager", "worker")
     assert info(worker).managers == (manager.address,)
+    with manager.client() as client:
+        assert client.cluster_info().cluster.id == info(manager).cluster == info(worker).cluster
     deploy(manager)
     assert {task.node for task in manager.tasks("shop_sleeper")} == {"node1", "node2"}
     assert refusal(worker, "nodes") == "daemon.not_a_manager"

@@ -72,6 +72,24 @@ def test_a_manager_leaves_and_the_other_goes_on_alone(cluster: Cluster) -> None:
     assert caught.value.code == "node.demote.last"
 
 
+def test_a_manager_that_reaches_too_few_others_says_that_nobody_leads(cluster: Cluster) -> None:
+    cluster.form(2)
+    leader = cluster.leader()
+    (other,) = (node for node in cluster.nodes if node is not leader)
+    leader.kill()
+
+    def trouble() -> str:
+        with other.client() as client, pytest.raises(StackdError) as caught:
+            client.nodes()
+        return caught.value.code
+
+    cluster.eventually(lambda: trouble() == "manager.no_leader", "it has noticed")
+    with other.client() as client:
+        assert client.local_node().message == "a manager that leads: it reaches 1 of 2 managers, itself included"
+    leader.start()
+    cluster.until_ready(2)
+
+
 def test_a_locked_manager_waits_for_its_key_and_its_tasks_run_on(cluster: Cluster) -> None:
     manager = cluster[0]
     cluster.form(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from stackd.api.cluster import LeaveRequest, UpdateNodeRequest
+from stackd.api.cluster import LeaveRequest, MoveManagerRequest, UpdateNodeRequest
 from stackd.base.errors import Refused
 from stackd.engine.parts import Role
 from stackd.manager.authority import role_now
@@ -52,6 +52,27 @@ def test_a_promoted_worker_gets_a_managers_certificate_and_then_a_vote() -> None
         assert worker.role is Role.MANAGER
         await hosts.enter(worker)
         assert len(hosts.voters()) == 2
+
+    play(story)
+
+
+def test_a_manager_that_has_moved_is_known_where_it_is_now_and_a_worker_moves_nothing() -> None:
+    async def story(hosts: Hosts) -> None:
+        first = await hosts.found()
+        moved = await hosts.join(Role.MANAGER)
+        worker = await hosts.join(Role.WORKER)
+        cluster, request = first.manager.cluster, MoveManagerRequest(address="10.0.0.9:2377")
+        with pytest.raises(Refused) as caught:
+            await cluster.move_manager(request, as_node(worker.node_id))
+        assert caught.value.code == "api.access.denied"
+        await hosts.again(lambda: cluster.move_manager(request, as_node(moved.node_id)))
+
+        def places(host: Host) -> set[str]:
+            statuses = host.manager.writer.view.node_statuses.values()
+            return {status.manager.address for status in statuses if status.manager is not None}
+
+        await hosts.until(lambda: places(first) == places(moved) == {"10.0.0.1:2377", "10.0.0.9:2377"})
+        assert worker.node_id not in first.manager.consensus.known_addresses
 
     play(story)
 

@@ -484,6 +484,36 @@ def test_poll_waits_until_woken_or_until_its_time_is_over(network: Network) -> N
     member.peers.wake()
 
 
+def test_a_rest_leaves_what_arrives_to_the_next_poll_and_ends_when_woken(network: Network) -> None:
+    one, two = network.pair()
+    two.peers.send("a", b"later")
+    start = time.monotonic()
+    while one.peers.rest(0.05) and time.monotonic() - start < 0.05:
+        pass  # woken before: the first time it returns at once
+    assert time.monotonic() - start >= 0.05
+    assert list(one.peers.poll(0.0)) == [Received("b", b"later")]
+    timer = threading.Timer(0.05, one.peers.wake)
+    timer.start()
+    assert one.peers.rest(WAIT_SECONDS)
+    assert time.monotonic() - start < WAIT_SECONDS
+    timer.join()
+
+
+def test_nobody_rests_while_a_stream_is_being_opened_or_is_lost(network: Network) -> None:
+    one, two = network.pair()
+    assert one.peers.rest(0.0)
+    stranger = socket.create_connection(("127.0.0.1", int(one.address.rpartition(":")[2])))
+    assert one.peers.rest(WAIT_SECONDS)  # until it comes
+    one.peers.poll(0.0)
+    assert not one.peers.rest(WAIT_SECONDS)
+    stranger.close()
+    network.until(lambda: one.peers.rest(0.0))
+    two.peers.close()
+    network.members.remove(two)
+    network.until(lambda: not one.is_connected())
+    assert not one.peers.rest(WAIT_SECONDS)
+
+
 def test_a_context_that_cannot_be_made_is_a_trouble_and_not_the_end(network: Network) -> None:
     def none() -> ssl.SSLContext:
         raise StackdError("security.certificate.missing", "there is no certificate")

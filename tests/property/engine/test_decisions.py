@@ -273,7 +273,7 @@ def test_after_a_stack_is_removed_nothing_of_it_is_left(history: list[object]) -
         run.do(action)
     run.heal()
     run.do(Command("remove-stack", "web"))
-    run.cluster.until(lambda: not run.cluster.view.services and not run.cluster.view.tasks)
+    run.cluster.until(lambda: not run.cluster.view.services and not run.cluster.view.tasks, limit=400)  # a fence lasts 30 s
     assert not run.cluster.view.statuses
     assert not run.cluster.view.rollouts
 

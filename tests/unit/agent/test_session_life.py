@@ -63,6 +63,39 @@ def test_an_assigned_task_runs_and_its_states_are_reported() -> None:
     scenario(main)
 
 
+def test_whatever_goes_wrong_with_a_connection_another_one_is_tried_and_no_task_notices() -> None:
+    class Treacherous(ManagerEnd):
+        """The first connection breaks in a way that nobody has thought of, the second one when it is closed."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.tries = 0
+
+        async def connect(self) -> object:
+            self.tries += 1
+            if self.tries == 1:
+                raise RuntimeError("a library's defect")
+            stream = await super().connect()
+            if self.tries == 2:
+
+                async def close() -> None:
+                    raise RuntimeError("another one")
+
+                stream.close = close
+            return stream
+
+    async def whole() -> None:
+        host, manager = a_host(), Treacherous()
+        async with an_agent(host, manager):
+            await manager.accept(an_assignment(), specs=[a_spec()])
+            await until(lambda: host.starts.total() == 1)
+            await manager.hang_up()
+            await manager.accept(an_assignment(state=TaskState.RUNNING), specs=[a_spec()])
+            assert (manager.tries, host.starts.total()) == (3, 1)
+
+    run(whole())
+
+
 def test_a_restarted_agent_reports_what_happened_meanwhile_and_starts_nothing_twice() -> None:
     async def main(host: FakeHost, manager: ManagerEnd) -> None:
         crashing = a_spec("img:exits-7-after-30s")

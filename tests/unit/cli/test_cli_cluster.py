@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from stackd.api.cluster import (
     UserRequest,
 )
 from stackd.api.control import ClusterRequest, EventsRequest
-from stackd.api.local import InitRequest, JoinClusterRequest, LeaveClusterRequest, UnlockRequest
+from stackd.api.local import InitRequest, JoinClusterRequest, LeaveClusterRequest, LocalNodeView, UnlockRequest
 from stackd.api.views import UserView
 from stackd.base.errors import Refused, Unavailable
 from stackd.cli import settling
@@ -64,6 +65,32 @@ def test_join_says_how_far_it_is_and_as_what_the_node_joined(stackd: Stackd) -> 
     assert ended.out == "This node (n0de5m1q0x8c2z7b4n6a9s1d3) joined the cluster as a worker.\n"
     assert ended.err == "asking 10.0.0.1 for a place in its cluster\nworker: ready\n"
     assert stackd.control.requests[0] == JoinClusterRequest(token="STKN-1-t", manager="10.0.0.1", availability="drain")
+
+
+def test_join_shows_what_the_daemon_is_at_and_what_it_is_refused_with(stackd: Stackd, monkeypatch: pytest.MonkeyPatch) -> None:
+    sights = [a_local_node("idle", doing="asking at 10.0.0.1:2379"), a_local_node("worker", doing="it has a place")]
+    seen = threading.Event()
+
+    def local_node() -> LocalNodeView:
+        if sights:
+            return sights.pop(0)
+        seen.set()
+        return a_local_node("worker")
+
+    def join(_request: JoinClusterRequest) -> LocalNodeView:
+        assert seen.wait(10)
+        raise Unavailable("daemon.changing", "this node is changing its role")
+
+    monkeypatch.setattr(stackd.control, "local_node", local_node)
+    monkeypatch.setattr(stackd.control, "join_cluster", join)
+    ended = stackd("cluster", "join", "--token", "STKN-1-t", "10.0.0.1", "-o", "json")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.splitlines()[:3] == [
+        "asking 10.0.0.1 for a place in its cluster",
+        "asking at 10.0.0.1:2379",
+        "worker: it has a place",
+    ]
+    assert json.loads(ended.err.splitlines()[-1])["code"] == "daemon.changing"
 
 
 def test_join_waits_for_what_the_node_waits_for(stackd: Stackd) -> None:

@@ -89,7 +89,7 @@ def test_waiting_ends_in_time_and_what_was_asked_for_goes_on(stackd: Stackd) -> 
     stackd.control.task_list = (a_task(),)
     ended = stackd("node", "update", "--availability", "drain", "west", "--timeout", "1ms")
     assert ended.code == 4
-    assert "hint: it goes on; `stackd node ls` shows it" in ended.err
+    assert "hint: it goes on; `stackd node ls` shows it, and" in ended.err
 
 
 def test_labels_are_added_and_removed(stackd: Stackd) -> None:

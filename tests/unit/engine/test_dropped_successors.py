@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stackd.base.time import SECOND
 from stackd.engine.model import Task
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import FailureAction, Resources, RestartCondition, RestartPolicy, UpdateConfig
@@ -74,4 +75,18 @@ def test_what_is_made_anew_for_one_that_was_dropped_counts_the_tries_before_it()
     assert len(again.restarts) == 1
     cluster.rounds(30)
     assert cluster.kinds().count("task.rejected") == 3
+    assert cluster.images() == ["v1"]
+
+
+def test_the_successor_of_a_task_that_has_to_leave_in_an_update_counts_the_tries_before_it() -> None:
+    """Its slot has had its three tries of the new spec, and gets no others since the old task can't stay."""
+    cluster = ToyCluster(nodes=2)
+    wanted = settings(2, update=UpdateConfig(failure_action=FailureAction.CONTINUE, monitor_ns=1))
+    cluster.run(a_spec(), wanted)
+    cluster.settle()
+    cluster.run(a_spec(BAD, restart=RestartPolicy(delay_ns=SECOND, max_attempts=2)), wanted)
+    cluster.until(lambda: cluster.kinds().count("task.rejected") >= 2)
+    cluster.drain(1)
+    cluster.rounds(100)
+    assert cluster.kinds().count("task.rejected") == 6
     assert cluster.images() == ["v1"]

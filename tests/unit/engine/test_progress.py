@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from stackd.base.ids import NodeId
 from stackd.base.time import MINUTE, SECOND, Duration
-from stackd.engine.parts import RolloutState
+from stackd.engine.inputs import RegisterNode, SetAvailability
+from stackd.engine.parts import Availability, RolloutState
 from stackd.engine.status import Rollout
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import (
@@ -21,9 +23,10 @@ from stackd.spec.stack import (
     UpdateOrder,
 )
 
-from engine_builders import ToyCluster, a_spec, on, settings
+from engine_builders import SOMEBODY, ToyCluster, a_description, a_node, a_spec, on, settings
 
 DEADLINE = Duration(30 * SECOND)
+NEARLY_ALL = Resources(nano_cpus=7 * 10**9)
 PORT = Port(target=80, published=8080, mode=PublishMode.HOST)
 
 
@@ -288,3 +291,23 @@ def test_a_slot_counts_as_failed_once_however_often_it_is_tried_again() -> None:
     cluster.broken.clear()
     cluster.settle()
     assert (rollout(cluster).state, rollout(cluster).done, rollout(cluster).total) == (RolloutState.COMPLETED, 2, 2)
+
+
+def test_a_start_first_task_gives_way_also_in_the_decision_in_which_another_one_finds_its_place() -> None:
+    """That one takes nobody's place, so it frees nothing (`ToyCluster` asks after every entry)."""
+    cluster = ToyCluster(nodes=2)
+    cluster.run(a_spec("v1", reservations=NEARLY_ALL), settings(2, update=START_FIRST))
+    cluster.settle()
+    first, second = cluster.running()
+    for number in (1, 2):
+        cluster.drain(number, Availability.PAUSE)
+    cluster.run(a_spec("v2", reservations=NEARLY_ALL), settings(2, update=START_FIRST))
+    cluster.remove_node(int(first.node_id.removeprefix("node")))
+    cluster.alive.add(NodeId("node3"))
+    cluster.submit(
+        RegisterNode(id=NodeId("node3"), description=a_description(3), node=a_node(3)),
+        SetAvailability(id=second.node_id, availability=Availability.ACTIVE, principal=SOMEBODY),
+    )
+    assert "rollout.gave_way" in cluster.kinds()
+    cluster.settle()
+    assert cluster.images() == ["v2", "v2"]

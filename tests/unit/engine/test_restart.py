@@ -247,3 +247,24 @@ def test_the_task_that_runs_is_never_reaped_and_the_history_is_bounded_also_with
         cluster.rounds(8, after_ns=SECOND)
         assert len(cluster.running()) == 1
     assert len(cluster.tasks()) == 9
+
+
+def test_a_slot_whose_old_task_completes_while_the_update_is_paused_gets_the_new_one_that_may_be_tried_again() -> None:
+    """What the old task's policy says of it is not the last word: the slot's latest task is one that may be restarted."""
+    on_failure = policy(condition=RestartCondition.ON_FAILURE, max_attempts=3)
+    cluster = a_cluster(on_failure)
+    (old,) = cluster.running()
+    cluster.run(a_spec(BAD, restart=on_failure), settings(1))
+    cluster.until(lambda: rollout_state(cluster) is RolloutState.PAUSED)
+    cluster.rounds(3)
+    assert [task.id for task in cluster.live()] == [old.id]
+    cluster.report(old, TaskState.COMPLETE, exit_code=0)
+    (new,) = cluster.live()
+    assert new.spec == cluster.service().spec
+    assert len(new.restarts) == 1
+
+
+def rollout_state(cluster: ToyCluster) -> RolloutState:
+    rollout = cluster.view.rollouts.get(cluster.service().id)
+    assert rollout is not None
+    return rollout.state

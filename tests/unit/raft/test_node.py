@@ -190,6 +190,35 @@ def test_reads_of_one_tick_share_a_round() -> None:
     assert leader.node._replication.round == before + 1
 
 
+def test_a_leader_at_rest_awaits_nothing_until_it_is_asked_for_something() -> None:
+    nodes = Nodes("abc")
+    leader = nodes.lead()
+    nodes.run(0.3)
+    assert [host.name for host in nodes.hosts.values() if host.node.awaits_nothing] == [leader.name]
+    for ask in (leader.node.read, lambda: leader.node.propose(b"1", leader.node.term), leader.node.transfer_leadership):
+        assert leader.node.awaits_nothing
+        ticket = ask()
+        leader.tick()
+        assert not leader.node.awaits_nothing
+        nodes.run_until(lambda ticket=ticket: ticket.is_done)
+        nodes.run(0.3)
+
+
+def test_a_leader_awaits_those_who_are_behind_but_nobody_who_is_away() -> None:
+    nodes = Nodes("abc")
+    leader, away = nodes.lead(), nodes.followers()[0]
+    nodes.isolate(away.name)
+    nodes.run(0.3)
+    nodes.write(b"1")
+    nodes.run(0.3)
+    assert leader.node.awaits_nothing
+    nodes.isolate()
+    nodes.run(0.01)
+    assert not leader.node.awaits_nothing
+    nodes.run(0.3)
+    assert leader.node.awaits_nothing
+
+
 def test_entries_go_out_in_batches_without_waiting_for_each_answer() -> None:
     nodes = Nodes("abc")
     leader = nodes.lead()
