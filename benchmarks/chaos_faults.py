@@ -43,10 +43,12 @@ class Faults:
             self._kinds["kill-engine"] = (1, self._kill_engine)
 
     async def run(self, until_time: float) -> None:
-        """Let things happen until then, and come to their end."""
+        """Let things happen until then, and come to their end. On a slow machine less happens: a daemon needs the time to be
+        back before the next thing hits it, or nothing but beginnings would be looked at."""
         weights = [weight for weight, _ in self._kinds.values()]
         while time.monotonic() < until_time:
-            await asyncio.sleep(self._chance.uniform(1.0, 4.0))
+            await self._ground.measure()
+            await asyncio.sleep(self._chance.uniform(1.0, 4.0) * self._ground.slowness)
             self._raise_trouble()
             self._ground.check_daemons()
             kind = self._chance.choices(list(self._kinds), weights)[0]

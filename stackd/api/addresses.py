@@ -25,9 +25,9 @@ class ManagerAddress:
     port: int = DEFAULT_PORT
 
     @classmethod
-    def parse(cls, text: str) -> ManagerAddress:
+    def parse(cls, text: str, default_port: int = DEFAULT_PORT) -> ManagerAddress:
         """`HOST[:PORT]`, IPv6 as `[HOST]:PORT` or bare. Raises StackdError("api.address.bad")."""
-        host, port = _split(text.strip())
+        host, port = _split(text.strip(), str(default_port))
         if not host or not port.isdigit() or not 0 < int(port) <= _MOST:
             raise StackdError("api.address.bad", f'"{text}" is no address', hint=f"HOST[:PORT], with a port up to {_MOST}")
         return cls(host, int(port))
@@ -53,11 +53,11 @@ class ManagerAddress:
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
 
-def _split(text: str) -> tuple[str, str]:
+def _split(text: str, default_port: str) -> tuple[str, str]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
-        return host if bracket else "", rest.removeprefix(":") if rest else str(DEFAULT_PORT)
+        return host if bracket else "", rest.removeprefix(":") if rest else default_port
     if text.count(":") > 1:
-        return text, str(DEFAULT_PORT)
+        return text, default_port
     host, colon, port = text.partition(":")
-    return host, port if colon else str(DEFAULT_PORT)
+    return host, port if colon else default_port

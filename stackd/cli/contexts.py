@@ -3,12 +3,17 @@ with its key.
 
 `stackd cluster ca user` makes it; `--context NAME` finds it in `$XDG_CONFIG_HOME/stackd/contexts/NAME.json`, and
 `--context PATH` where it lies. Whoever has the file is that person for the cluster, so its owner alone may read it.
+
+A *user token* is the same in one line, for where there are variables and no files: `STACKD_CONTEXT=STKU-1-...` in a CI job.
+It is no other way in: it lives as long as its certificate, and counts until the user is removed.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +27,10 @@ from stackd.security.authority import BACKDATED_NS
 from stackd.security.identity import read_certificate
 
 KIND = "Context"
+
+TOKEN_PREFIX = "STKU-1-"
+TOKEN_MAX_BYTES = 64 * 1024
+"""Of the context in a token: certificates and keys are a few KiB."""
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,10 +62,31 @@ def encode_context(context: Context) -> str:
     return msgspec.json.format(msgspec.json.encode(context)).decode() + "\n"
 
 
+def encode_token(context: Context) -> str:
+    """The context as a user token."""
+    return TOKEN_PREFIX + base64.urlsafe_b64encode(zlib.compress(msgspec.json.encode(context), 9)).decode().rstrip("=")
+
+
+def is_token(name: str) -> bool:
+    """Whether what was given as a context's name is a user token."""
+    return name.startswith(TOKEN_PREFIX)
+
+
 def load_context(name: str, environment: Mapping[str, str]) -> Context:
-    """The context of that name, or at that path. Raises NotFound("cli.context.unknown"); StackdError with cli.context.open or
-    cli.context.damaged."""
-    return read_context(context_path(name, environment))
+    """The context of that name, at that path, or in that token. Raises NotFound("cli.context.unknown"); StackdError with
+    cli.context.open or cli.context.damaged."""
+    return _of_token(name) if is_token(name) else read_context(context_path(name, environment))
+
+
+def _of_token(token: str) -> Context:
+    body = token.strip().removeprefix(TOKEN_PREFIX)
+    unpack = zlib.decompressobj()
+    try:
+        content = unpack.decompress(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), TOKEN_MAX_BYTES)
+        return _whole(msgspec.json.decode(content, type=Context), "the user token")
+    except (ValueError, zlib.error, msgspec.DecodeError) as error:
+        hint = "it is one long line, as `stackd cluster ca user NAME --role ROLE --token` prints it"
+        raise StackdError("cli.context.damaged", "this is not a whole user token", hint=hint) from error
 
 
 def read_context(path: Path) -> Context:
@@ -70,8 +100,12 @@ def read_context(path: Path) -> Context:
         raise NotFound("cli.context.unknown", f"can't read the context {path}: {error.strerror}", hint=hint) from error
     except msgspec.DecodeError as error:
         raise StackdError("cli.context.damaged", f"{path} is no context: {error}") from error
+    return _whole(context, str(path))
+
+
+def _whole(context: Context, where: str) -> Context:
     if context.kind != KIND or not context.managers:
-        raise StackdError("cli.context.damaged", f"{path} is no context: it names no manager")
+        raise StackdError("cli.context.damaged", f"{where} is no context: it names no manager")
     return context
 
 

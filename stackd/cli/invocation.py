@@ -80,13 +80,14 @@ class Invocation:
         return not context and not host.startswith(TCP)
 
     def context_file(self) -> Path | None:
-        """Where the context lies with which commands go to managers far away; None for this machine's daemon."""
+        """Where the context lies with which commands go to managers far away; None for a token, and for this machine's
+        daemon."""
         _, context = self._destination()
         if not context:
             return None
-        from stackd.cli.contexts import context_path
+        from stackd.cli.contexts import context_path, is_token
 
-        return context_path(context, self.environment)
+        return None if is_token(context) else context_path(context, self.environment)
 
     def _client(self) -> ControlClient:
         host, context = self._destination()

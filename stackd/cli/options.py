@@ -90,7 +90,7 @@ def host_option(command: Decorated) -> Decorated:
         metavar="NAME",
         expose_value=False,
         callback=_remember_context,
-        help="Cluster to talk to from afar: name or path of a context (default: $STACKD_CONTEXT).",
+        help="Cluster to talk to from afar: name or path of a context (default: $STACKD_CONTEXT, which may be a user token).",
     )
     return host(context(command))
 

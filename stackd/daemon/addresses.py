@@ -35,7 +35,7 @@ def chosen(listen: str, advertise: str, seen_as: str = "") -> Addresses:
     if not advertise:
         host = seen_as or (_own_address() if _is_any(here.host) else here.host)
         return Addresses(here, ManagerAddress(host, here.port))
-    there = ManagerAddress.parse(advertise)
+    there = ManagerAddress.parse(advertise, here.port)
     if _is_any(there.host):
         raise Refused("daemon.advertise.unclear", f"{there.host} is no address that others can reach", hint=_HINT)
     return Addresses(here, there)

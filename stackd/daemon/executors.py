@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from importlib import import_module
 from pathlib import Path
 
 from stackd.agent.executor.base import Executor
@@ -58,6 +59,12 @@ def _answers(host: str) -> bool:
     from stackd.agent.executor.docker import ping
 
     return ping(host)
+
+
+def import_executor(options: UpOptions, identity: Identity | None) -> None:
+    """Import what the node's executor will take. That is a tenth of a second, for which nobody has to wait as long as the node
+    is in no cluster."""
+    import_module(f"stackd.agent.executor.{choose_executor(options, identity, tasks_known=False)}")
 
 
 def build_executor(identity: Identity, data_dir: Path) -> Executor:

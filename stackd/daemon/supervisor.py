@@ -26,7 +26,7 @@ from stackd.daemon.addresses import Addresses, changed, is_here
 from stackd.daemon.clock import SystemClock
 from stackd.daemon.credentials import Credentials
 from stackd.daemon.desk import Desk
-from stackd.daemon.executors import DOCKER, build_executor, choose_executor, docker_host
+from stackd.daemon.executors import DOCKER, build_executor, choose_executor, docker_host, import_executor
 from stackd.daemon.home import Home, Station
 from stackd.daemon.identity import Identity, new_identity
 from stackd.daemon.managing import ManagerRole, Network, managing
@@ -150,7 +150,8 @@ class Supervisor:
     # The node's life
 
     async def run(self) -> None:
-        """Raises an ExceptionGroup when a role can't be taken up, or can't go on."""
+        """Raises an ExceptionGroup when a role can't be taken up, or can't go on; what `_take_addresses` raises before that."""
+        self._take_addresses()
         try:
             await self._be_what_it_is()
         except ExceptionGroup as errors:
@@ -166,7 +167,6 @@ class Supervisor:
 
     async def _be_what_it_is(self) -> None:
         """One role after the other."""
-        self._take_addresses()
         async with asyncio.TaskGroup() as group:
             while not self._stopping:
                 self._turn.clear()
@@ -177,6 +177,8 @@ class Supervisor:
                     self.present = role
                     await self._until_taken_up(role)
                     self._changes.advance(self._changes.index + 1)
+                    if role.state == IDLE:
+                        group.create_task(asyncio.to_thread(import_executor, self.options, self.home.known), name="import")
                     over = await self._until_over(role)
                     self.present = None
                 if isinstance(role, Worker | ManagerRole):

@@ -68,7 +68,8 @@ class NotLeader(StackdError):
     """Another member leads; nothing was proposed."""
 
     def __init__(self, leader: str = "") -> None:
-        super().__init__("raft.not_leader", f"this node does not lead{f', {leader} does' if leader else ''}", retry=Retry.NOW)
+        who = f"this node does not lead{f', {leader} does' if leader else ''}"
+        super().__init__("raft.not_leader", who, hint="nothing was changed; try again in a moment", retry=Retry.NOW)
 
 
 class OutcomeUnknown(StackdError):

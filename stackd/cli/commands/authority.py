@@ -13,7 +13,7 @@ from stackd.base.time import SECOND, Duration, Instant
 from stackd.cli.client import ControlClient
 from stackd.cli.clusterpages import authority_lines
 from stackd.cli.commands.objects import content_of
-from stackd.cli.contexts import Context, encode_context, lifetime, read_context, store_context
+from stackd.cli.contexts import Context, encode_context, encode_token, lifetime, read_context, store_context
 from stackd.cli.invocation import Invocation, pass_invocation
 from stackd.cli.options import DURATION, example, host_option, output_option, wait_options
 from stackd.cli.output import document, list_document, page, table
@@ -106,6 +106,7 @@ def _sight(daemon: ControlClient) -> Sight:
     epilog=example(
         "stackd cluster ca user ann --role deployer --out ann.json",
         "stackd cluster ca user ann --role viewer > ~/.config/stackd/contexts/shop.json",
+        "stackd cluster ca user ci --role deployer --token --expiry 720h",
         "stackd cluster ca user ann --rm",
     )
 )
@@ -115,16 +116,27 @@ def _sight(daemon: ControlClient) -> Sight:
 )
 @click.option("--expiry", type=DURATION, help="How long the certificate lives (default: a year).")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the context there, for its owner alone.")
+@click.option("--token", "as_token", is_flag=True, help="One line for $STACKD_CONTEXT instead, for a CI job's secrets.")
 @click.option("--rm", "remove", is_flag=True, help="Let that one in no longer; what is open ends at once.")
 @host_option
 @pass_invocation
-def user(invocation: Invocation, name: str, role: str | None, expiry: Duration | None, out: Path | None, remove: bool) -> None:
+def user(
+    invocation: Invocation,
+    name: str,
+    role: str | None,
+    expiry: Duration | None,
+    out: Path | None,
+    as_token: bool,
+    remove: bool,
+) -> None:
     """Let a person use the cluster from afar.
 
     Prints the context for `--context`. The key in it is made here and is known to nobody else.
     """
     if remove is (role is not None):
         raise click.UsageError("give either --role or --rm")
+    if remove and (as_token or out is not None or expiry):
+        raise click.UsageError("--rm goes alone")
     if out is not None and out.exists():
         raise _not_written(out, "there is a file already")
     with invocation.daemon() as daemon:
@@ -137,7 +149,8 @@ def user(invocation: Invocation, name: str, role: str | None, expiry: Duration |
             name=name, role=UserRole(role), request=key.request(), life_seconds=expiry // SECOND if expiry else 0
         )
         issued = daemon.issue_user(request)
-    _hand_over(encode_context(_context(name, role, key, issued)), out)
+    context = _context(name, role, key, issued)
+    _hand_over(f"{encode_token(context)}\n" if as_token else encode_context(context), out)
 
 
 def _context(name: str, role: str, key: NodeKey, issued: IssuedUser) -> Context:

@@ -12,7 +12,7 @@ from stackd.base.errors import Refused
 from stackd.daemon import metrics
 from stackd.daemon.metrics import Gauges, Metrics, gather_state, serve_metrics
 
-from engine_builders import ToyCluster, settings
+from engine_builders import ToyCluster, a_spec, settings
 
 
 async def ask(port: int, request: bytes) -> bytes:
@@ -67,6 +67,25 @@ def test_the_state_and_the_meters_are_one_text() -> None:
     assert found["stackd_commit_seconds_count",] == 1
     assert found["stackd_entries_not_stored_total", "raft.storage_failed"] == 1
     assert found["stackd_call_seconds_count", "here", "Control.Apply", "ok"] == 1
+
+
+def test_how_far_the_updates_under_way_are_is_counted_in_tasks() -> None:
+    cluster = ToyCluster(nodes=1)
+    cluster.run(a_spec("v1"), settings(4))
+    cluster.settle()
+    cluster.run(a_spec("v2"), settings(4))
+    cluster.until(lambda: next(iter(cluster.view.rollouts.values())).done == 1)
+
+    async def gathered() -> dict[tuple[str, ...], float]:
+        gauges = Gauges()
+        await gather_state(cluster.view, gauges)
+        return values(Metrics().text(gauges.families))
+
+    found = asyncio.run(gathered())
+    assert found["stackd_rollouts", "updating"] == 1
+    assert [found["stackd_rollout_tasks", state] for state in ("done", "left", "failed")] == [1, 3, 0]
+    cluster.settle()
+    assert asyncio.run(gathered())["stackd_rollout_tasks", "left"] == 0
 
 
 def test_the_answer_is_http_with_its_length() -> None:

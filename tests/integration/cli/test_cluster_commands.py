@@ -49,7 +49,7 @@ def join(node: ClusterNode, first: ClusterNode, role: str) -> str:
     return run(node, "cluster", "join", "--token", token, *here, first.address)
 
 
-def from_afar(node: ClusterNode, context: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def from_afar(node: ClusterNode, context: Path | str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command on the node's host that knows nothing but a context."""
     command = [*node.host_of.enter, *STACKD, *arguments, "--context", str(context)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STACKD_")}
@@ -79,6 +79,8 @@ def test_a_cluster_is_formed_used_from_afar_and_taken_apart(cluster: Cluster, tm
     run(one, "cluster", "ca", "user", "ann", "--role", "viewer", "--out", viewer)
     run(one, "cluster", "ca", "user", "bob", "--role", "admin", "--out", admin)
     assert from_afar(two, viewer, "service", "ls", "-o", "name").stdout == "talk_speaker\n"
+    token = run(one, "cluster", "ca", "user", "ci", "--role", "viewer", "--token").strip()
+    assert from_afar(two, token, "service", "ls", "-o", "name").stdout == "talk_speaker\n"
     refused = from_afar(two, viewer, "node", "update", "--availability", "drain", "node2")
     assert (refused.returncode, refused.stderr.splitlines()[0]) == (
         3,
@@ -89,6 +91,10 @@ def test_a_cluster_is_formed_used_from_afar_and_taken_apart(cluster: Cluster, tm
     assert audit[-1]["principal"] == "certificate:bob"
     run(one, "cluster", "ca", "user", "ann", "--rm")
     assert from_afar(two, viewer, "service", "ls").returncode == 3
+    rotated = from_afar(two, admin, "cluster", "ca", "rotate")
+    assert rotated.stdout.startswith("Every node uses the new root certificate"), rotated.stderr
+    assert f"the context {admin} is a new one\n" in rotated.stderr
+    assert from_afar(two, admin, "node", "ls", "-o", "name").stdout == "node1\nnode2\n"
 
     run(two, "node", "demote", "self")
     assert run(two, "cluster", "leave") == "Node left the cluster.\n"

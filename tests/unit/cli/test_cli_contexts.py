@@ -10,7 +10,7 @@ from stackd.api.cluster import IssuedUser, IssueUserRequest
 from stackd.api.views import UserView
 from stackd.base.errors import NotFound, StackdError
 from stackd.base.time import HOUR, Duration, Instant
-from stackd.cli.contexts import Context, context_path, encode_context, load_context, read_context
+from stackd.cli.contexts import Context, context_path, encode_context, encode_token, load_context, read_context
 from stackd.engine.parts import UserRole
 from stackd.security.authority import Authority
 from stackd.security.identity import NodeKey, UserIdentity
@@ -63,7 +63,7 @@ def test_a_command_goes_to_this_machines_daemon_unless_told_otherwise(stackd: St
     assert stackd.control.material is None
 
 
-@pytest.mark.parametrize("by", ["name", "path", "environment"])
+@pytest.mark.parametrize("by", ["name", "path", "environment", "token"])
 def test_a_context_leads_to_its_managers_with_its_certificate(stackd: Stackd, home: Path, ann: Context, by: str) -> None:
     managers = ["tcp://10.0.0.1:2377", "tcp://10.0.0.2:2377"]
     match by:
@@ -71,6 +71,8 @@ def test_a_context_leads_to_its_managers_with_its_certificate(stackd: Stackd, ho
             assert hosts(stackd, "--context", "shop") == managers
         case "path":
             assert hosts(stackd, "--context", str(context_path("shop", stackd.environment))) == managers
+        case "token":
+            assert hosts(stackd, STACKD_CONTEXT=encode_token(ann)) == managers
         case _:
             assert hosts(stackd, STACKD_CONTEXT="shop") == managers
     assert stackd.control.material == ann.material(NOW)
@@ -108,6 +110,24 @@ def test_a_context_that_is_not_there_or_none_at_all_is_refused(stackd: Stackd, h
         with pytest.raises(StackdError) as damaged:
             load_context("shop", stackd.environment)
         assert damaged.value.code == "cli.context.damaged"
+
+
+def test_a_user_token_is_refused_unless_it_is_whole(ann: Context) -> None:
+    token = encode_token(ann)
+    assert load_context(f"{token}\n", {}) == ann
+    for broken in (token[:-30], token[:40], "STKU-1-", f"{token[:60]}*{token[61:]}", f"STKU-1-{token}"):
+        with pytest.raises(StackdError) as damaged:
+            load_context(broken, {})
+        assert damaged.value.code == "cli.context.damaged"
+        assert token not in str(damaged.value)
+
+
+def test_a_user_token_holds_the_certificate_of_one_key(stackd: Stackd, ann: Context) -> None:
+    stackd.control.issued = IssuedUser(certificate=ann.certificate.encode(), roots=b"roots", managers=("10.0.0.3:2377",))
+    ended = stackd("cluster", "ca", "user", "ci", "--role", "deployer", "--token")
+    context = load_context(ended.out, {})
+    assert (context.name, context.role, context.managers) == ("ci", "deployer", ("10.0.0.3:2377",))
+    assert NodeKey.load(context.key.encode()).request()
 
 
 def test_a_context_that_others_may_read_is_refused(stackd: Stackd, home: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,3 +120,18 @@ def test_the_kind_can_be_changed_only_while_no_task_is_left(tmp_path: Path) -> N
 def test_each_kind_is_built_by_its_name(tmp_path: Path) -> None:
     assert isinstance(build_executor(identity("docker", "unix:///run/docker.sock"), tmp_path), DockerExecutor)
     assert isinstance(build_executor(identity("process"), tmp_path), ProcessExecutor)
+
+
+def test_a_node_imports_the_executor_that_it_will_have_and_no_other() -> None:
+    script = """
+import sys
+from pathlib import Path
+from stackd.daemon.executors import import_executor
+from stackd.daemon.options import UpOptions
+before = set(sys.modules)
+import_executor(UpOptions(data_dir=Path("data"), executor="process", docker_host=""), None)
+print(*sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert "stackd.agent.executor.process.executor" in done.stdout.split()
+    assert "stackd.agent.executor.docker" not in done.stdout.split()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Sequence
 
 import pytest
 from stackd.api.addresses import ManagerAddress
 from stackd.base.errors import Refused, StackdError
-from stackd.daemon.addresses import check_free, chosen
+from stackd.daemon.addresses import Addresses, changed, check_free, chosen, is_here
 
 from node import free_port
 
@@ -20,6 +21,7 @@ from node import free_port
         ("10.0.0.1:5000", "", "10.0.0.1:5000", "10.0.0.1:5000"),
         ("", "10.0.0.7", "0.0.0.0:2377", "10.0.0.7:2377"),
         ("0.0.0.0:5000", "example.org:6000", "0.0.0.0:5000", "example.org:6000"),
+        ("0.0.0.0:5000", "10.0.0.7", "0.0.0.0:5000", "10.0.0.7:5000"),
         ("[fd00::1]:5000", "", "[fd00::1]:5000", "[fd00::1]:5000"),
     ],
 )
@@ -30,6 +32,30 @@ def test_what_is_asked_for_is_completed(listen: str, advertise: str, listens: st
 
 def test_a_joiner_advertises_the_address_at_which_it_was_seen() -> None:
     assert str(chosen("0.0.0.0:5000", "", seen_as="10.0.0.9").advertise) == "10.0.0.9:5000"
+
+
+@pytest.mark.parametrize(
+    ("former", "listen", "advertise", "now"),
+    [
+        (("0.0.0.0:2377", "10.0.0.1:2377"), "", "", ("0.0.0.0:2377", "10.0.0.1:2377")),
+        (("0.0.0.0:2377", "10.0.0.1:2377"), "", "10.0.0.7", ("0.0.0.0:2377", "10.0.0.7:2377")),
+        (("10.0.0.1:5000", "10.0.0.1:5000"), "", "10.0.0.7", ("10.0.0.7:5000", "10.0.0.7:5000")),
+        (("10.0.0.1:5000", "203.0.113.7:6000"), "", "203.0.113.8:6000", ("10.0.0.1:5000", "203.0.113.8:6000")),
+        (("0.0.0.0:2377", "10.0.0.1:2377"), "0.0.0.0:5000", "", ("0.0.0.0:5000", "10.0.0.1:5000")),
+        (("10.0.0.1:2377", "10.0.0.1:2377"), "10.0.0.7", "example.org", ("10.0.0.7:2377", "example.org:2377")),
+    ],
+)
+def test_a_node_keeps_what_it_is_not_told_anew(former: Sequence[str], listen: str, advertise: str, now: Sequence[str]) -> None:
+    before = Addresses(ManagerAddress.parse(former[0]), ManagerAddress.parse(former[1]))
+    found = changed(before, listen, advertise)
+    assert (str(found.listen), str(found.advertise)) == now
+
+
+def test_a_host_knows_its_own_addresses() -> None:
+    assert is_here("127.0.0.1")
+    assert is_here("0.0.0.0")
+    assert is_here("example.org")  # nobody is asked
+    assert not is_here("192.0.2.1")
 
 
 def test_without_any_wish_it_is_an_address_that_others_can_reach() -> None:

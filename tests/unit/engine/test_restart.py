@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from stackd.base.time import SECOND, Duration
+from stackd.base.time import SECOND, Duration, Instant
 from stackd.engine.inputs import ReportNode, ReportTasks, SetSpec, StageContent
 from stackd.engine.model import SpecRow
 from stackd.engine.parts import Availability, NodeState, RolloutState
+from stackd.engine.restart_policy import counted
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import RestartCondition, RestartPolicy, UpdateConfig, UpdateOrder
@@ -135,6 +136,12 @@ def test_only_attempts_within_the_window_count() -> None:
         fail(cluster)
         cluster.rounds(6, after_ns=2 * SECOND)
     assert len(cluster.running()) == 1
+
+
+def test_an_attempt_as_long_ago_as_the_window_counts_no_more() -> None:
+    window = policy(max_attempts=3, window_ns=10 * SECOND)
+    attempts = (Instant(5 * SECOND), Instant(5 * SECOND + 1))
+    assert counted(window, attempts, Instant(15 * SECOND)) == attempts[1:]
 
 
 def test_a_drained_node_hands_its_tasks_over_without_delay_and_waits_for_the_old_ones() -> None:
