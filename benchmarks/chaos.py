@@ -9,7 +9,8 @@ time the leader, now and then all managers), paused, cut off; disks fill up, clo
     what the command has acknowledged is there, whoever is asked
     a release that can't run is never said to run; a later one wins
     a task is started once, ever, whatever happens to its agent
-    a service never has fewer tasks than its updates and the drains leave running: no daemon's trouble is the tasks' trouble
+    a service never has fewer tasks than its updates leave running, but for what has to leave a node: no daemon's trouble is the
+    tasks' trouble
     no command crashes: it answers, or says why it doesn't; no daemon ends by itself or logs a bug
     when the faults are over, everything comes to be exactly what was asked for last, on record and on the machine
 

@@ -22,6 +22,16 @@ RUNS = """
         while :; do sleep 3600 & wait; done"""
 FAILS = """
         exit 3"""
+BEGINS_SLOWLY = """
+        trap 'exit 0' TERM
+        sleep 1 & wait
+        echo "$$RELEASE $$SLOT $$NODE" >> "{records}/$$TASK"
+        while :; do sleep 3600 & wait; done"""
+UNTIL_IT_HAS_BEGUN = """
+    healthcheck:
+      test: ["CMD-SHELL", "test -s {records}/$$TASK"]
+      start_period: 60s
+      start_interval: 250ms"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +45,7 @@ class Release:
     elsewhere: str = "none"
     shell: str = "sh"
     program: str = RUNS
+    health: str = ""
 
     def text(self, stack: str, number: int, records: Path) -> str:
         """One service of tasks that run until they are told to end, not on the node `elsewhere`. Each leaves a line when it
@@ -53,7 +64,7 @@ services:
     command:
       - {self.shell}
       - -c
-      - |{self.program.format(records=records)}
+      - |{self.program.format(records=records)}{self.health.format(records=records)}
     volumes:
       - {records}:{records}
     stop_grace_period: 2s
@@ -70,8 +81,15 @@ services:
 """
 
 
-STEADY = Release(replicas=STEADY_REPLICAS, parallelism=STEADY_PARALLELISM, elsewhere=f"node{NODES}")
-"""Not on the node with the engine: one that was killed ends its containers when it starts again."""
+STEADY = Release(
+    replicas=STEADY_REPLICAS,
+    parallelism=STEADY_PARALLELISM,
+    elsewhere=f"node{NODES}",
+    program=BEGINS_SLOWLY,
+    health=UNTIL_IT_HAS_BEGUN,
+)
+"""Not on the node with the engine: one that was killed ends its containers when it starts again. A task counts from when it has
+left its line, which takes a while: so an update that goes on before a task runs is seen."""
 
 
 class Deployer:
@@ -145,14 +163,14 @@ class Deployer:
 
 
 async def watch_the_floor(recorder: Recorder, stack: str, records: Path) -> None:
-    """Count the steady stack's slots that run, four times a second. There may never be fewer than its updates and the drains
-    leave running."""
+    """Count the steady stack's slots that run, four times a second. There may never be fewer than its updates leave
+    running, but for those that have to move."""
     floor, misses = STEADY_REPLICAS - STEADY_PARALLELISM, 0
     while True:
         running = set(processes_of(stack, records).values())
         misses = misses + 1 if len(running) < floor else 0
         if misses > MISSES:
-            check_floor(floor, running, latest_starts(records), recorder.drains)
+            check_floor(floor, running, latest_starts(records), recorder.leaving)
         if not misses:
             recorder.lowest_running = min(recorder.lowest_running, len(running))
         await asyncio.sleep(0.02 if 0 < misses <= MISSES else 0.25)

@@ -106,7 +106,13 @@ class Faults:
         self._cut_until = max(self._cut_until, time.monotonic() + seconds)
         self._recorder.tell(f"pull the cable of {victim.name} for {seconds:.0f} s")
         self._ground.cluster.network.pull(victim.host_of)
-        self._later(seconds, lambda: self._ground.cluster.network.plug(victim.host_of))
+
+        def plug() -> None:
+            if seconds >= LONG_CUT_SECONDS:
+                self._recorder.note_given_up(victim.name)
+            self._ground.cluster.network.plug(victim.host_of)
+
+        self._later(seconds, plug)
 
     async def _block(self) -> None:
         one, other = self._chance.sample(list(self._ground.nodes), 2)

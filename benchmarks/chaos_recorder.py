@@ -55,15 +55,15 @@ class Asked(Generic[T]):
 
 @dataclass
 class Recorder:
-    """What is known outside. `releases` by stack, `roles` and `availability` by node. `drains`: until when a node was (or may
-    have been) drained, in seconds since the epoch."""
+    """What is known outside. `releases` by stack, `roles` and `availability` by node. `leaving`: until when the tasks of a node
+    had to leave it (or may have had to), in seconds since the epoch."""
 
     releases: dict[str, Asked[int]] = field(default_factory=dict)
     failing: set[tuple[str, int]] = field(default_factory=set)
     """The releases, by stack, of which no task can ever run."""
     roles: dict[str, Asked[str]] = field(default_factory=dict)
     availability: dict[str, Asked[str]] = field(default_factory=dict)
-    drains: dict[str, float] = field(default_factory=dict)
+    leaving: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     lowest_running: int = sys.maxsize
     timeline: list[str] = field(default_factory=list)
@@ -91,10 +91,14 @@ class Recorder:
         return {name for name, role in self.roles.items() if role.possible == {"manager"}}
 
     def begin_drain(self, node: str) -> None:
-        self.drains[node] = math.inf
+        self.leaving[node] = math.inf
 
     def end_drain(self, node: str) -> None:
-        self.drains[node] = time.time()
+        self.leaving[node] = time.time()
+
+    def note_given_up(self, node: str) -> None:
+        """The node was away for so long that its tasks are elsewhere, or about to be, and is told so now that it is back."""
+        self.leaving[node] = max(self.leaving.get(node, 0.0), time.time())
 
 
 @dataclass(frozen=True)
@@ -137,15 +141,15 @@ def release_in(detail: Any) -> int:
     raise Violation(f"a service without a release: {environment}")
 
 
-def check_floor(floor: int, running: Collection[str], started: Mapping[str, Start], drains: Mapping[str, float]) -> None:
+def check_floor(floor: int, running: Collection[str], started: Mapping[str, Start], leaving: Mapping[str, float]) -> None:
     """See that no fewer slots of a service run than its updates leave running. `running` are the slots that do, `started` has
-    the latest start of each. A slot whose task had to leave a drained node doesn't count until the next one runs. Raises
+    the latest start of each. A slot whose task had to leave its node doesn't count until the next one runs. Raises
     Violation."""
     left = {slot: start for slot, start in started.items() if slot not in running}
-    moved = {slot for slot, start in left.items() if start.at <= drains.get(start.node, -math.inf)}
+    moved = {slot for slot, start in left.items() if start.at <= leaving.get(start.node, -math.inf)}
     if len(running) < floor - len(moved):
         raise Violation(
-            f"{len(running)} slots run, {sorted(running)}; the updates leave {floor} running, and drains took {sorted(moved)}. "
+            f"{len(running)} slots run, {sorted(running)}; the updates leave {floor} running, {sorted(moved)} had to move. "
             f"Latest starts in the others: {left}"
         )
 
@@ -182,7 +186,7 @@ def latest_starts(records: Path) -> dict[str, Start]:
 
 
 def processes_of(stack: str, records: Path) -> dict[str, str]:
-    """What runs of that stack on this machine: the slots of its tasks, by the tasks' ids."""
+    """What runs of that stack on this machine and has left its line: the slots of its tasks, by the tasks' ids."""
     found: dict[str, str] = {}
     mark, ours = f"{MARK}={stack}".encode(), os.fsencode(records)
     for place in Path("/proc").glob("[0-9]*"):
@@ -195,5 +199,6 @@ def processes_of(stack: str, records: Path) -> dict[str, str]:
             continue
         if mark in environment:
             variables = dict(one.decode().partition("=")[::2] for one in environment)
-            found[variables["TASK"]] = variables["SLOT"]
+            if (records / variables["TASK"]).exists():
+                found[variables["TASK"]] = variables["SLOT"]
     return found

@@ -136,16 +136,16 @@ class OurCluster:
     def pids(self, number: int) -> list[int]:
         return [self._nodes[number].pid]
 
-    def create_many(self, number: int) -> float:
+    def create_many(self, number: int, asked: int) -> float:
         specs = [_loaded(stack_text(self._engines.image, "1", f"many{place}", replicas=0)) for place in range(number)]
-        with self._client(0) as client:
+        with self._client(asked) as client:
             began = time.monotonic()
             for spec in specs:
                 wait(lambda spec=spec: _applied(client, spec))  # type: ignore[misc]
             return time.monotonic() - began
 
-    def list_services(self) -> int:
-        with self._client(0) as client:
+    def list_services(self, asked: int) -> int:
+        with self._client(asked) as client:
             return len(client.services(ListRequest()).items)
 
     def _client(self, number: int) -> Client:

@@ -99,9 +99,9 @@ class Swarm:
     def pids(self, number: int) -> list[int]:
         return [self._engines.engines[number].pid]
 
-    def create_many(self, number: int) -> float:
+    def create_many(self, number: int, asked: int) -> float:
         """Seconds for so many services of no replicas, one after the other."""
-        client = self._engines.clients[0]
+        client = self._engines.clients[asked]
         began = time.monotonic()
         for place in range(number):
             client.create_service(
@@ -109,8 +109,8 @@ class Swarm:
             )
         return time.monotonic() - began
 
-    def list_services(self) -> int:
-        return len(self._engines.clients[0].services(filters=None, status=True))
+    def list_services(self, asked: int) -> int:
+        return len(self._engines.clients[asked].services(filters=None, status=True))
 
     def close(self) -> None:
         for client in reversed(self._engines.clients):

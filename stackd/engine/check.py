@@ -53,14 +53,14 @@ def _check_references(view: View) -> Iterator[str]:
 
 
 def _check_slots(view: View) -> Iterator[str]:
+    """A slot has one task that should run; beside it the one that it is updated to, and the one that it is moved to."""
     for service in view.services.values():
         for key, slot in slots_of(view, service).items():
             free = [task for task in slot.live if not slot.is_held(task) and task.desired is not TaskState.READY]
             rollout = view.rollouts.get(service.id)
-            order = config_of(service, rollout).order
+            updates = rollout is not None or config_of(service, rollout).order is UpdateOrder.START_FIRST
             moves = any(is_mover(task) for task in slot.live)
-            surge = 2 if order is UpdateOrder.START_FIRST or rollout is not None or moves else 1
-            if len(free) > surge:
+            if len(free) > 1 + updates + moves:
                 yield f"slot {key} of {service.name} has {len(free)} tasks that should run"
 
 

@@ -19,7 +19,8 @@ from stackd.engine.taskstate import TaskState, is_terminal
 
 
 class Fate(enum.StrEnum):
-    """Of one run: it has completed, it is on its way to that, or it has ended otherwise or was told to."""
+    """Of one run: it has completed, it is on its way to that, or it has ended otherwise or was told to. One that was taken back
+    has not completed, even if it came to its end."""
 
     DONE = "done"
     OPEN = "open"
@@ -41,7 +42,7 @@ def run_of(task: Task | None, status: TaskStatus | None) -> Run | None:
     if task is None or not task.iteration:
         return None
     state = status.state if status is not None else TaskState.NEW
-    if state is TaskState.COMPLETE:
+    if state is TaskState.COMPLETE and task.desired is not TaskState.REMOVE:
         fate = Fate.DONE
     else:
         fate = Fate.OPEN if task.desired <= TaskState.COMPLETE and not is_terminal(state) else Fate.OVER

@@ -31,6 +31,11 @@ SPAN_SECONDS = 60.0
 COLLECTABLE_SECONDS = 660.0
 """After this long, content that nothing refers to is no longer spared."""
 
+SETTLED_SECONDS = 600.0
+NODE_SECONDS = 20.0
+"""How long it may take, in virtual time, until all is as wanted: so much, and for each node what an update may take there
+that goes from one to the next, when tasks are slow to stop."""
+
 LARGE_EVERY = 50
 MANY_NODES = 50
 """One seed in so many has a cluster with so many nodes, and costs several times as much as the others."""
@@ -95,7 +100,7 @@ async def history(seed: int, *, changes: int = CHANGES, faults: int = FAULTS) ->
             trouble.heal()
             await coming
         await workload.finish()
-        await cluster.settle()
+        await cluster.settle(SETTLED_SECONDS + shape.nodes * NODE_SECONDS)
         if shape.teardown:
             await asyncio.sleep(COLLECTABLE_SECONDS)
             await workload.remove_everything()

@@ -29,6 +29,7 @@ def reconcile_replicated(draft: Draft, service: Service, scope: Scope) -> None:
     missing = wanted - len(runs)
     if missing < 0:
         for slot in sorted(runs.active.values(), key=lambda slot: slot.key)[missing:]:
+            del runs.active[slot.key]
             empty_slot(draft, slot, f"only {wanted} completions are wanted")
     starting = max(0, min(missing, (service.settings.max_concurrent or wanted) - runs.number_active))
     unused = (key for number in count(1) if not runs.have(key := (number, NodeId(""))))

@@ -119,8 +119,10 @@ def is_down(view: View, task: Task) -> bool:
 
 
 def has_completed(view: View, task: Task) -> bool:
-    """Whether the task is a run of a job that has succeeded: it is over, and nothing follows."""
-    return bool(task.iteration) and view.status_of(task.id).state is TaskState.COMPLETE
+    """Whether the task is a run of a job that has succeeded: it is over, and nothing follows. One whose record goes doesn't
+    count, though it may have come to its end before it was stopped."""
+    counts = task.iteration and task.desired is not TaskState.REMOVE
+    return bool(counts) and view.status_of(task.id).state is TaskState.COMPLETE
 
 
 def is_lost(view: View, task: Task) -> bool:

@@ -115,13 +115,13 @@ def test_what_nobody_has_asked_of_a_node_is_noticed() -> None:
         check_asked("the role of node1", Asked("manager"), "worker")
 
 
-def test_too_few_tasks_are_noticed_unless_a_drain_took_them() -> None:
+def test_too_few_tasks_are_noticed_unless_they_had_to_leave_their_node() -> None:
     started = {slot: Start(1, slot, "node1", at=10.0) for slot in ("1", "2", "3", "4")}
-    check_floor(3, {"1", "2", "3"}, started, drains={})
+    check_floor(3, {"1", "2", "3"}, started, leaving={})
     with pytest.raises(Violation, match="2 slots run"):
-        check_floor(3, {"1", "2"}, started, drains={"node2": math.inf, "node1": 9.0})
-    check_floor(3, {"1", "2"}, started, drains={"node1": math.inf})
-    check_floor(3, {"1", "2"}, started, drains={"node1": 11.0})  # told to stop then, stopped when its node hears of it
+        check_floor(3, {"1", "2"}, started, leaving={"node2": math.inf, "node1": 9.0})
+    check_floor(3, {"1", "2"}, started, leaving={"node1": math.inf})
+    check_floor(3, {"1", "2"}, started, leaving={"node1": 11.0})  # told to stop then, stopped when its node hears of it
 
 
 def test_the_latest_start_of_a_slot_counts(tmp_path: Path) -> None:

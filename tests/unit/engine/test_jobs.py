@@ -248,3 +248,38 @@ def test_a_global_job_has_no_number_of_completions_to_change() -> None:
     reply = cluster.submit(ScaleService(name="shop_web", replicas=3, principal=SOMEBODY))
     assert isinstance(reply, Rejected)
     assert reply.code == "service.scale.global"
+
+
+def test_a_run_that_was_taken_back_does_not_count_even_if_it_completes() -> None:
+    """Its record goes, and the slot has another run: else two would be under way by then."""
+    cluster = ToyCluster()
+    cluster.run(a_spec(), a_job(3, concurrent=1))
+    cluster.until(lambda: bool(cluster.running()))
+    (first,) = cluster.running()
+    for replicas in (0, 3):
+        cluster.submit(ScaleService(name="shop_web", replicas=replicas, principal=SOMEBODY))
+    cluster.report(first, TaskState.COMPLETE)
+    (second,) = cluster.live()
+    assert (second.slot, second.id != first.id) == (1, True)
+    cluster.rounds(3)
+    for _ in range(3):
+        (run,) = cluster.running()
+        cluster.report(run, TaskState.COMPLETE)
+        cluster.rounds(3)
+    assert cluster.health().converged
+    assert len(completed(cluster)) == 3
+
+
+def test_a_slot_that_a_job_no_longer_has_loses_what_is_left_of_earlier_iterations_as_well() -> None:
+    """In the same decision (`ToyCluster` asks after every entry)."""
+    cluster = ToyCluster()
+    cluster.run(a_spec(), a_job(2))
+    cluster.until(lambda: len(cluster.running()) == 2)
+    for task in cluster.running():
+        cluster.report(task, TaskState.COMPLETE)
+    cluster.run(a_spec("v2"), a_job(2))
+    assert len(cluster.tasks()) == 4
+    cluster.submit(ScaleService(name="shop_web", replicas=1, principal=SOMEBODY))
+    assert {task.slot for task in cluster.live()} == {1}
+    cluster.rounds(3)
+    assert {task.slot for task in cluster.tasks()} == {1}

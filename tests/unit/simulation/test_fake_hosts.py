@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -87,7 +88,7 @@ def test_an_image_with_a_healthcheck_runs_before_it_is_healthy_and_may_end_befor
 
 async def two_hosts() -> tuple[FakeHost, FakeHost, Fences]:
     """Two hosts that have had their agents for long enough, on the first of which the slot runs."""
-    one, other = FakeHost("one", a_host()._entropy), FakeHost("other", a_host()._entropy)
+    one, other = (FakeHost(name, random.Random(name)) for name in ("one", "other"))
     fences = Fences([one, other])
     for host in (one, other):
         host.attend(True)
