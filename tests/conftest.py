@@ -6,6 +6,7 @@ Elsewhere such a test is skipped with the reason; where STACKD_REQUIRE names the
 from __future__ import annotations
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -20,6 +21,10 @@ hypothesis.settings.register_profile(
     "mutants", derandomize=True, deadline=None, database=None, phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate)
 )
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "search")
+
+# What a script starts in the background ignores Ctrl-C, and so would all that is started here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -211,6 +211,14 @@ def test_a_task_that_fits_nowhere_says_why_and_is_placed_when_room_appears() -> 
     assert [task.node_id for task in cluster.running()] == ["node2"]
 
 
+def test_tasks_that_fit_nowhere_are_told_of_once_with_how_many_they_are() -> None:
+    for replicas, subject in ((1, "shop_web.1"), (3, "shop_web.1 (and 2 more)")):
+        cluster = ToyCluster(nodes=1, cpus=1)
+        cluster.run(a_spec(reservations=Resources(nano_cpus=2 * 10**9)), settings(replicas))
+        (event,) = [event for event in cluster.view.events.values() if event.kind == "task.unplaceable"]
+        assert event.subject == subject
+
+
 def test_a_waiting_task_gets_the_port_that_another_service_gives_up() -> None:
     cluster = ToyCluster(nodes=1)
     port = Port(target=80, published=8080, mode=PublishMode.HOST)

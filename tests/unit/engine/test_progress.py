@@ -67,6 +67,33 @@ def test_an_update_that_does_not_get_on_pauses_and_says_what_it_waits_for() -> N
     assert "rollout.stalled" in cluster.kinds()
 
 
+def test_an_update_whose_first_task_does_not_come_to_run_says_which_it_is() -> None:
+    cluster = ToyCluster()
+    wanted = settings(2, update=config())
+    cluster.run(a_spec("v1"), wanted)
+    cluster.settle()
+    cluster.alive.clear()
+    cluster.run(a_spec("v2"), wanted)
+    cluster.rounds(32, after_ns=SECOND)
+    assert rollout(cluster).state is RolloutState.PAUSED
+    assert rollout(cluster).cause.startswith("no task was replaced for 30 s: shop_web.1: ")
+
+
+def test_a_slot_on_its_way_to_what_is_wanted_once_more_is_one_of_those_to_replace() -> None:
+    cluster = ToyCluster()
+    wanted = settings(3, update=config())
+    cluster.run(a_spec("v1"), wanted)
+    cluster.settle()
+    cluster.run(a_spec("v2"), wanted)
+    begun = cluster.tasks()[1]
+    cluster.until(lambda: cluster.tasks()[1].desired is TaskState.RUNNING)
+    cluster.report(begun, TaskState.STARTING)
+    for image in ("v3", "v2"):
+        cluster.run(a_spec(image), wanted)
+    assert rollout(cluster).total == 3
+    cluster.settle()
+
+
 def test_it_rolls_back_where_that_is_what_failures_lead_to() -> None:
     cluster = a_stuck_update(config(failure_action=FailureAction.ROLLBACK))
     cluster.rounds(40, after_ns=SECOND)

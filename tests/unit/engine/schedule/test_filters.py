@@ -131,6 +131,10 @@ def test_a_driver_has_to_be_on_a_node_that_names_its_plugins(wanted: TaskSpec, w
     assert refusal(wanted, lacks) == ("schedule.plugin", "no suitable node (missing plugin on 1 node)")
 
 
+def test_a_feature_that_only_begins_like_a_kind_of_plugin_is_none() -> None:
+    assert takers(spec(log=LogDriver(name="gelf")), a_node("n1", features=("login", "logs"))) == {"n1": 1}
+
+
 def test_drivers_that_every_node_has_ask_for_nothing() -> None:
     mount = Mount(type=MountType.VOLUME, source="data", target="/data", driver="local")
     assert takers(running(mounts=(mount,)), a_node("n1", features=("volume:other",))) == {"n1": 1}
