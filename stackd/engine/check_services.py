@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stackd.engine.model import Service, Task
-from stackd.engine.orchestrate.dependencies import has_begun, obstacles
+from stackd.engine.orchestrate.dependencies import has_begun, needed_by, obstacles
 from stackd.engine.orchestrate.move import is_mover
 from stackd.engine.orchestrate.runs import runs_of
 from stackd.engine.orchestrate.slots import Slot, is_down, is_live, is_lost, slots_of, spec_of
@@ -94,9 +94,11 @@ def _that_may_run(view: View, slot: Slot, task: Task) -> list[Task]:
 
 
 def _check_order(old: View, new: View, service: Service) -> Iterator[str]:
-    """A service has its first tasks only when it may have them."""
+    """A service has its first tasks only when it may have them. What it waited for may be told to stop in the same step,
+    because its node is drained for example: whoever looked at it before that saw it run."""
     before = old.services.get(service.id)
     begins = has_begun(new, service) and not (before is not None and has_begun(old, before))
-    if begins and service.settings.depends_on:
+    needed = [task for other in needed_by(new, service) for task in new.tasks_of_service(other.id)] if begins else []
+    if begins and not any(_was_told_to_stop(old, task) for task in needed):
         for why in obstacles(new, service):
             yield f"{service.name} has its first tasks although it {why}"

@@ -40,6 +40,12 @@ def obstacles(view: View, service: Service) -> Iterator[str]:
     return (why for one in service.settings.depends_on if (why := _obstacle(view, service, one)))
 
 
+def needed_by(view: View, service: Service) -> Iterator[Service]:
+    """The services there are that the service depends on."""
+    rows = (view.service_named(_full_name(service, one)) for one in service.settings.depends_on)
+    return (row for row in rows if row is not None)
+
+
 def has_begun(view: View, service: Service) -> bool:
     """Whether anything of the service runs, or is to run; of a job, anything of its present iteration."""
     if service.iteration:

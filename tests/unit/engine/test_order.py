@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from stackd.base.time import SECOND, Duration
-from stackd.engine.inputs import FullPass, Rejected, RemoveService, ScaleService
+from stackd.engine.inputs import FullPass, Rejected, RemoveService, ReportTasks, ScaleService, SetAvailability
+from stackd.engine.parts import Availability
+from stackd.engine.status import TaskStatus
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import (
     ContainerSpec,
@@ -192,3 +194,19 @@ def test_a_dependency_that_is_not_required_is_waited_for_until_it_is_removed() -
     assert cluster.tasks("shop_web") == []
     cluster.submit(RemoveService(name="shop_db", principal=SOMEBODY))
     assert len(cluster.live("shop_web")) == 1
+
+
+def test_a_dependent_may_begin_in_the_decision_that_also_drains_the_node_of_what_it_waited_for() -> None:
+    """It ran when the dependent was looked at (`ToyCluster` checks each step)."""
+    cluster = ToyCluster()
+    deploy(cluster, a_spec(), settings(1), needing("db"))
+    (db,) = cluster.tasks("shop_db")
+    cluster.report(db, TaskState.STARTING)
+    runs = TaskStatus(id=db.id, state=TaskState.RUNNING, at=cluster.now)
+    cluster.submit(
+        ScaleService(name="shop_web", replicas=2, principal=SOMEBODY),
+        ReportTasks(node_id=db.node_id, statuses=(runs,)),
+        SetAvailability(id=db.node_id, availability=Availability.DRAIN, principal=SOMEBODY),
+    )
+    assert len(cluster.live("shop_web")) == 2
+    assert cluster.view.tasks.get(db.id) not in cluster.live("shop_db")

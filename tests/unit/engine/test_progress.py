@@ -23,7 +23,7 @@ from stackd.spec.stack import (
     UpdateOrder,
 )
 
-from engine_builders import SOMEBODY, ToyCluster, a_description, a_node, a_spec, on, settings
+from engine_builders import CRASHING, SOMEBODY, ToyCluster, a_description, a_node, a_spec, on, settings
 
 DEADLINE = Duration(30 * SECOND)
 NEARLY_ALL = Resources(nano_cpus=7 * 10**9)
@@ -77,6 +77,18 @@ def test_an_update_whose_first_task_does_not_come_to_run_says_which_it_is() -> N
     cluster.rounds(32, after_ns=SECOND)
     assert rollout(cluster).state is RolloutState.PAUSED
     assert rollout(cluster).cause.startswith("no task was replaced for 30 s: shop_web.1: ")
+
+
+def test_what_was_prepared_for_slots_that_run_goes_when_the_update_is_paused() -> None:
+    cluster = ToyCluster()
+    wanted = settings(4, update=config())
+    cluster.run(a_spec("v1"), wanted)
+    cluster.settle()
+    cluster.run(a_spec(CRASHING), wanted)
+    cluster.until(lambda: rollout(cluster).state is RolloutState.PAUSED)
+    cluster.round()
+    assert [task.slot for task in cluster.live() if task.spec != cluster.service().spec] == [2, 3, 4]
+    assert not [task.slot for task in cluster.live() if task.spec == cluster.service().spec and task.slot > 1]
 
 
 def test_a_slot_on_its_way_to_what_is_wanted_once_more_is_one_of_those_to_replace() -> None:
