@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from stackd.base.time import SECOND
+from stackd.base.time import MILLISECOND, SECOND, Duration, Instant
 from stackd.engine.model import Task
+from stackd.engine.orchestrate.fence import fence_end
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import FailureAction, Resources, RestartCondition, RestartPolicy, UpdateConfig
 
@@ -90,3 +91,24 @@ def test_the_successor_of_a_task_that_has_to_leave_in_an_update_counts_the_tries
     cluster.rounds(100)
     assert cluster.kinds().count("task.rejected") == 6
     assert cluster.images() == ["v1"]
+
+
+def test_what_waits_to_be_tried_again_does_not_start_beside_a_fenced_task_that_is_lost() -> None:
+    """Its own time has come in the decision in which the node is given up."""
+    cluster = ToyCluster()
+    wanted = settings(1, update=UpdateConfig(failure_action=FailureAction.CONTINUE, monitor_ns=1))
+    cluster.run(a_spec(fence=True), wanted)
+    cluster.settle()
+    (old,) = cluster.running()
+    cluster.join(2)
+    retried = RestartPolicy(delay_ns=Duration(SECOND))
+    cluster.run(a_spec(BAD, fence=True, restart=retried, placement=on("node.id == node2")), wanted)
+    cluster.until(lambda: any(task.gate for task in prepared(cluster)))
+    (again,) = prepared(cluster)
+    assert again.gate is not None
+    cluster.now = Instant(again.gate.not_before + MILLISECOND)
+    cluster.crash(int(old.node_id.removeprefix("node")))
+    (waiting,) = prepared(cluster)
+    assert waiting.gate is not None
+    assert (waiting.id, waiting.gate.after) == (again.id, old.id)
+    assert fence_end(cluster.view, old) > cluster.now + 20 * SECOND
