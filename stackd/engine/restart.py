@@ -197,9 +197,7 @@ def release_due(draft: Draft, service: Service, scope: Scope) -> None:
 def _release_at_gate(draft: Draft, slot: Slot, task: Task) -> None:
     gate = task.gate
     predecessor = draft.tasks.get(gate.after) if gate is not None and gate.after else None
-    if gate is None:
-        release_task(draft, task, "its time has come")
-    elif not gate.after:
+    if gate is None or not gate.after:
         start_after(draft, task, still_stopping(draft, slot), draft.now, "its time has come")
     elif predecessor is None or is_down(draft, predecessor):
         start_after(draft, task, still_stopping(draft, slot), draft.now, "what it waited for has stopped")
