@@ -99,7 +99,8 @@ async def run(
                 check_log(node.log)
         except Violation as violation:
             recorder.tell(f"VIOLATION: {violation}")
-            raise Violation(f"{violation}\n{_report(ground, recorder)}") from violation
+            violation.add_note(_report(ground, recorder))
+            raise
         finally:
             if logs is not None:
                 _keep_logs(ground, recorder, logs)
@@ -201,7 +202,7 @@ async def until(ground: Ground, is_so: Callable[[], Awaitable[bool]], what: str)
 
 
 def _report(ground: Ground, recorder: Recorder) -> str:
-    """What the nodes say of themselves, and then, nearest to the end, what happened last."""
+    """What the nodes say of themselves, and then what happened last."""
     for node in ground.nodes:
         if node.is_running:
             node.resume()
@@ -235,10 +236,11 @@ def main(arguments: Sequence[str] = ()) -> int:
         try:
             print(json.dumps(asyncio.run(work)), flush=True)
         except Violation as violation:
-            print(f"seed {options.seed}: VIOLATION: {violation}", file=sys.stderr)
+            print(*getattr(violation, "__notes__", ()), file=sys.stderr, sep="\n")
             if options.logs is None:
                 logs = shutil.copytree(logs, tempfile.mkdtemp(prefix="stackd-chaos-logs-"), dirs_exist_ok=True)
             print(f"what happened when is in {logs}/timeline.log, beside the daemons' logs", file=sys.stderr)
+            print(f"seed {options.seed}: VIOLATION: {violation}", file=sys.stderr)  # last, where it is looked for
             return 1
     return 0
 

@@ -91,6 +91,17 @@ def test_lines_lost_on_a_full_disk_are_counted_once_there_is_room(log_directory:
     assert texts(log_directory / "log") == [b"(3 lines of output lost: no room on disk)", b"d"]
 
 
+def test_a_log_that_can_not_be_rotated_goes_on_once_there_is_room(log_directory: Path) -> None:
+    log = LogFile(100, 3)
+    log.write("o", b"%050d\n" % 1)
+    (log_directory / "log.new").mkdir()  # so that there is nowhere to write a new one
+    log.write("o", b"%050d\n" % 2)
+    (log_directory / "log.new").rmdir()
+    log.write("o", b"3\n")
+    assert texts(log_directory / "log.1") == [b"%050d" % 1]
+    assert texts(log_directory / "log") == [b"(1 lines of output lost: no room on disk)", b"3"]
+
+
 @pytest.fixture
 def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n# comment\nanna:x:1000:1001:Anna:/home/anna:/bin/sh\n")

@@ -4,7 +4,7 @@ In its own pid namespace it is process 1, so when it ends the kernel ends all th
 descendants and ends them itself. It is driven by lines on one pipe and answers with lines on another:
 
     commands   start | signal N | kill | probe MILLISECONDS
-    reports    ready | refused TEXT | running | failed CODE TEXT | probed CODE TEXT | exited CODE
+    reports    ready | refused TEXT | no-room TEXT | running | failed CODE TEXT | probed CODE TEXT | exited CODE
 
 The end of the command pipe means that the monitor is gone: then the task must not stay either.
 """
@@ -53,7 +53,7 @@ class Init:
         try:
             self._launcher = self._prepare()
         except (OSError, LookupError, ValueError) as error:
-            self._report(f"refused {_sentence(error)}")
+            self._report(refusal(error))
             os._exit(1)
         waker, wakeup = os.pipe()
         os.set_blocking(waker, False)
@@ -229,6 +229,12 @@ def _kill(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         pass  # it has just ended; its status is on its way
+
+
+def refusal(error: Exception) -> str:
+    """What is reported when the task can't be prepared: `refused TEXT`, or `no-room TEXT` for a full disk, which passes."""
+    word = "no-room" if isinstance(error, OSError) and root.is_full(error) else "refused"
+    return f"{word} {_sentence(error)}"
 
 
 def _sentence(error: Exception) -> str:

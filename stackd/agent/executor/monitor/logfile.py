@@ -31,7 +31,7 @@ class LogFile:
         self._files = files
         self._partial = {"o": b"", "e": b""}
         self._lost = 0
-        self._open()
+        self._descriptor, self._size = _new_file("log"), 0
 
     def write(self, stream: str, data: bytes) -> None:
         """Take output of `stream` ("o" or "e") in pieces of any size; whole lines are written."""
@@ -70,16 +70,16 @@ class LogFile:
             self._lost += len(lines) - bool(self._lost)
 
     def _rotate(self) -> None:
-        os.close(self._descriptor)
+        fresh = _new_file("log.new")  # first: if there is no room, everything stays as it is
         for number in range(self._files - 1, 0, -1):
             older = f"log.{number}"
             newer = f"log.{number - 1}" if number > 1 else "log"
             if os.path.exists(newer):
                 os.replace(newer, older)
-        if self._files == 1:
-            os.unlink("log")
-        self._open()
+        os.replace("log.new", "log")
+        os.close(self._descriptor)
+        self._descriptor, self._size = fresh, 0
 
-    def _open(self) -> None:
-        self._descriptor = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._size = os.fstat(self._descriptor).st_size
+
+def _new_file(name: str) -> int:
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

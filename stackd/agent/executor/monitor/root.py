@@ -41,6 +41,11 @@ _SHM_BYTES = 64 << 20
 _COPY_BYTES = 1 << 20
 
 
+def is_full(error: OSError) -> bool:
+    """Whether it is for lack of room on a disk, which passes."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def build(plan: Plan) -> None:
     """Make the plan's root and enter it. The current directory is the task's; a plain OSError says what failed."""
     trees = [kernel.open_tree(mount.source) if mount.propagation else -1 for mount in plan.mounts]
@@ -123,7 +128,9 @@ def _overlay(lower: str, target: str, number: int) -> None:
     _like(upper, below)
     try:
         _mount_overlay(_lower_apart(lower, number), upper, work, target, ",volatile")
-    except OSError:
+    except OSError as error:
+        if is_full(error):
+            raise
         upper, work = f"stage/upper{number}", f"stage/work{number}"
         os.mkdir(upper)
         os.mkdir(work)
@@ -143,6 +150,8 @@ def _lower_apart(lower: str, number: int) -> str:
 def _mount_overlay(lower: str, upper: str, work: str, target: str, more: str) -> None:
     options = f"lowerdir={_escaped(lower)},upperdir={upper},workdir={work}{more}"
     kernel.mount("overlay", target, "overlay", kernel.MS_NODEV, options)
+    if os.statvfs(target).f_flag & os.ST_RDONLY:  # so the kernel mounts it if there is no room for what it needs to write
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), upper)
 
 
 def _escaped(path: str) -> str:
@@ -168,7 +177,9 @@ def _lay_host_mounts(hidden: str) -> None:
             continue
         try:
             _overlay(path, target, number)
-        except OSError:
+        except OSError as error:
+            if is_full(error):
+                raise
             # A file system that can't be a layer (some network ones): shown as it is, but not writable.
             kernel.bind(path, target, read_only=True)
     if os.path.isdir(f"root{hidden}"):

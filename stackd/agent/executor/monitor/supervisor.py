@@ -25,7 +25,7 @@ from types import SimpleNamespace
 
 from stackd.agent.executor.monitor import kernel
 from stackd.agent.executor.monitor.identity import identity
-from stackd.agent.executor.monitor.init import Init
+from stackd.agent.executor.monitor.init import Init, refusal
 from stackd.agent.executor.monitor.logfile import LogFile, NoLog
 
 TYPE_CHECKING = False
@@ -46,8 +46,14 @@ def main(directory: str) -> None:
     daemon = socket.socket(fileno=0)
     plan = receive_plan(daemon)
     if plan is not None:
-        _write_whole("monitor", identity(os.getpid()))
-        Supervisor(plan, daemon).run()
+        supervisor = Supervisor(plan, daemon)
+        try:
+            _write_whole("monitor", identity(os.getpid()))
+            supervisor.begin()
+        except OSError as error:  # with this process the init ends as well
+            _answer(daemon, refusal(error))
+            os._exit(1)
+        supervisor.serve()
     os._exit(0)  # without the interpreter's farewell: someone waits for this process to end
 
 
@@ -88,25 +94,29 @@ class Supervisor:
         self._deadline: float | None = None
         self._killed = False
 
-    def run(self) -> None:
-        """Serve until the init has ended; then write down how."""
+    def begin(self) -> None:
+        """Start the init, and take now what a full disk must not deny later. Raises OSError."""
         for number in (signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        outputs = self._fork_init()
+        self._outputs = self._fork_init()
         self._plan.files = self._plan.etc = ()  # type: ignore[misc]  # secrets: the init has laid them out, forget them
         self._log = LogFile(self._plan.log_bytes, self._plan.log_files) if self._plan.log_files else NoLog()
         _reserve_space("exit.new")
+        open("started.new", "wb").close()
         self._listen()
         self._watch_termination()
-        for descriptor, stream in zip(outputs, "oe", strict=True):
+        for descriptor, stream in zip(self._outputs, "oe", strict=True):
             self._watch(descriptor, partial(self._copy, descriptor, stream))
+
+    def serve(self) -> None:
+        """Serve until the init has ended; then write down how."""
         while self._init_pid:
             for descriptor, _ in self._poll.poll(self._patience_ms()):
                 if descriptor in self._handlers:
                     self._handlers[descriptor]()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 self._kill()
-        for descriptor, stream in zip(outputs, "oe", strict=True):
+        for descriptor, stream in zip(self._outputs, "oe", strict=True):
             self._drain(descriptor, stream)
         self._log.close()
         self._record_exit()
@@ -222,7 +232,7 @@ class Supervisor:
 
     def _open_gate(self) -> None:
         self._state = "starting"
-        os.close(os.open("started", os.O_WRONLY | os.O_CREAT, 0o600))
+        os.replace("started.new", "started")
         self._tell("start")
 
     def _stop(self, number: int, grace_seconds: float) -> None:
@@ -276,8 +286,8 @@ class Supervisor:
         if word == "ready":
             self._state = "ready"
             _answer(self._daemon, f"ready {self._init_pid}")
-        elif word == "refused":
-            _answer(self._daemon, f"refused {rest}")
+        elif word in ("refused", "no-room"):
+            _answer(self._daemon, f"{word} {rest}")
         elif word == "running":
             self._task_pid = _only_child(self._init_pid)
             self._state = "running"
@@ -355,6 +365,6 @@ def _write_whole(name: str, text: str) -> None:
 
 
 def _reserve_space(name: str) -> None:
-    """Take disk space now, so that the exit record finds room even on a full disk."""
+    """Take disk space now, so that what is to be written later finds room even on a full disk."""
     with open(name, "wb") as file:
         file.write(b" " * 4096)

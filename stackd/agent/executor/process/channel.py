@@ -40,7 +40,8 @@ class Monitor:
 
     @classmethod
     async def spawn(cls, directory: TaskDirectory, plan: Plan) -> tuple[Monitor, str]:
-        """Start a monitor and hand it the plan; returns it with its word: `ready PID`, `refused TEXT`, or "" if it died."""
+        """Start a monitor and hand it the plan; returns it with its word: `ready PID`, `refused TEXT`, `no-room TEXT` if
+        that passes, or "" if it died."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:

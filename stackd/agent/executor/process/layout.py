@@ -17,7 +17,7 @@ from stackd.agent.executor.process.directory import NetworkRecord, PortRecord, T
 from stackd.agent.executor.process.host import ProcessHost, endpoint_name
 from stackd.agent.executor.process.spec import Place, hosts_of, make_plan
 from stackd.agent.executor.process.support import host_network
-from stackd.base.errors import TaskFault
+from stackd.base.errors import Retry, TaskFault
 from stackd.engine.allocate.networks import PREDEFINED
 from stackd.engine.parts import NodeDescription
 from stackd.net.pool import Endpoint
@@ -71,7 +71,10 @@ async def _spawn(directory: TaskDirectory, context: TaskContext, node: NodeDescr
     said, _, rest = word.partition(" ")
     if said == "refused":
         raise TaskFault("agent.process.prepare", rest)
+    if said == "no-room":
+        raise TaskFault("agent.process.prepare", rest, retry=Retry.LATER)
     if said != "ready":
+        await monitor.ended()  # what it complains of may come after its last word
         complaint = directory.complaint() or "no reason given"
         raise TaskFault("agent.process.monitor", f"the task's monitor ended while preparing: {complaint}")
     return monitor, rest
