@@ -18,6 +18,7 @@ from typing import assert_never
 import msgspec
 
 from stackd.agent.executor.base import Controller, Exit, Found, Handle, TaskContext, TaskEnded
+from stackd.agent.executor.monitor.room import is_full
 from stackd.agent.taskfiles import StoredTask, TaskStateStore
 from stackd.api.dispatch import Assignment
 from stackd.base.errors import Retry, TaskFault
@@ -175,8 +176,9 @@ class Worker:
             except TaskFault as exc:
                 fault = exc
             except Exception as exc:
-                log.exception("operation broke: task=%s operation=%s", self.assignment.name, operation)
-                fault = TaskFault("agent.executor.broken", f"internal error: {type(exc).__name__}: {exc}")
+                fault = _fault_of(exc)
+                if fault.retry is Retry.NEVER:
+                    log.exception("operation broke: task=%s operation=%s", self.assignment.name, operation)
             if fault.retry is Retry.NEVER and operation not in self._never_given_up:
                 operation = functools.partial(self._fail, fault)
                 continue
@@ -331,6 +333,13 @@ class Worker:
             raise TaskFault("agent.state.unwritable", f"cannot write the task's state: {exc}", retry=Retry.LATER) from exc
         self._task = task
         self._report(status)
+
+
+def _fault_of(error: Exception) -> TaskFault:
+    """What an executor lets out: a disk without room, which passes, or an error of its own."""
+    if is_full(error):
+        return TaskFault("agent.host.no_room", f"no room on the host's disk: {error}", retry=Retry.LATER)
+    return TaskFault("agent.executor.broken", f"internal error: {type(error).__name__}: {error}")
 
 
 def _is_lost(state: TaskState, found: Found | None) -> bool:

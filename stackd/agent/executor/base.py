@@ -2,7 +2,8 @@
 
 Operations are idempotent: after a restart of the agent the same step is called again and finds what is already there.
 They raise `TaskFault`; with Retry.LATER the worker repeats the step after a pause, else the task is rejected (before the
-start) or has failed. Texts of faults are the engine's own words.
+start) or has failed. A host without room on its disk may also show as a plain OSError, which the worker takes for such a
+passing fault. Texts of faults are the engine's own words.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +120,27 @@ def test_a_shrinking_hosts_file_keeps_nothing_of_the_longer_one(tmp_path: Path) 
     neighbours.leave(TaskId("2"))
     assert (tmp_path / "1").read_text() == "own\n10.0.0.1\tname-1\n"
     neighbours.withdraw(TaskId("2"))
+
+
+@pytest.mark.needs("root")
+def test_a_hosts_file_that_found_no_room_is_written_when_the_change_is_repeated(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True)
+    try:
+        neighbours = Neighbours()
+        long = tuple(f"name-{number}" for number in range(1000))
+        neighbours.enter(TaskId("1"), Member("10.0.0.1", {"front": ("one",)}, disk / "1", "own\n"))
+        neighbours.enter(TaskId("2"), Member("10.0.0.2", {"front": long}, tmp_path / "2", "own\n"))
+        ballast = disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left"):
+                neighbours.announce(TaskId("2"))
+        ballast.unlink()
+        neighbours.announce(TaskId("2"))
+        assert (disk / "1").read_text() == f"own\n10.0.0.2\t{' '.join(long)}\n"
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -351,6 +353,24 @@ def test_a_wish_does_not_cut_the_adoption_short() -> None:
             assert bench.worker.status.exit_code == 4
 
     scenario(main)
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_executor_without_room_on_the_hosts_disk_only_delays(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(host: FakeHost) -> None:
+        async with working(host) as bench:
+            vars(host)["create"] = no_room
+            await asyncio.sleep(30)
+            assert bench.state == TaskState.PREPARING
+            assert "No space left" in bench.worker.status.error
+            del vars(host)["create"]
+            await bench.reach(TaskState.RUNNING)
+
+    scenario(main)
+    assert "Traceback" not in caplog.text
 
 
 def test_a_broken_executor_fails_the_task_and_not_the_agent() -> None:

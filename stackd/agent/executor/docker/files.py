@@ -92,7 +92,9 @@ def _write_once(path: Path, data: bytes, ref: FileRef) -> None:
         _own(path, ref)
         path.chmod(ref.mode)
     except OSError as error:
-        raise TaskFault("agent.docker.file", f"can't write the file for {ref.source}: {error.strerror}") from error
+        raise TaskFault(
+            "agent.docker.file", f"can't write the file for {ref.source}: {error.strerror}", retry=Retry.LATER
+        ) from error
 
 
 def _own(path: Path, ref: FileRef) -> None:

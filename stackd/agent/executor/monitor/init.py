@@ -18,6 +18,7 @@ import time
 
 from stackd.agent.executor.monitor import kernel, people, root
 from stackd.agent.executor.monitor.launch import ExecFailed, Launcher
+from stackd.agent.executor.monitor.room import is_full
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def _kill(pid: int, number: int) -> None:
 
 def refusal(error: Exception) -> str:
     """What is reported when the task can't be prepared: `refused TEXT`, or `no-room TEXT` for a full disk, which passes."""
-    word = "no-room" if isinstance(error, OSError) and root.is_full(error) else "refused"
+    word = "no-room" if is_full(error) else "refused"
     return f"{word} {_sentence(error)}"
 
 

@@ -16,6 +16,7 @@ import stat
 
 from stackd.agent.executor.monitor import devices, kernel
 from stackd.agent.executor.monitor.people import group_id, user_id
+from stackd.agent.executor.monitor.room import is_full
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,11 +40,6 @@ _SHM_BYTES = 64 << 20
 """The size of /dev/shm where the spec names none, as in Docker."""
 
 _COPY_BYTES = 1 << 20
-
-
-def is_full(error: OSError) -> bool:
-    """Whether it is for lack of room on a disk, which passes."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def build(plan: Plan) -> None:

@@ -7,12 +7,14 @@ Tasks of other nodes are in no file.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from stackd.agent.executor.monitor.room import is_full
 from stackd.base.ids import TaskId
 
 _LOOPBACK = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -67,10 +69,13 @@ class Member:
     file: Path
     own: str
     present: bool = False
+    stale: bool = False
+    """Its file is to be written (and couldn't be, so far)."""
 
 
 class Neighbours:
-    """The tasks of one node that have an address. Safe to call from any thread."""
+    """The tasks of one node that have an address. Safe to call from any thread. Each change may be repeated, and is to be if it
+    raised OSError because there was no room: then some files are behind."""
 
     def __init__(self) -> None:
         self._members: dict[TaskId, Member] = {}
@@ -99,26 +104,34 @@ class Neighbours:
     def _show(self, task_id: TaskId, *, present: bool) -> None:
         with self._lock:
             member = self._members.get(task_id)
-            if member is None or member.present == present:
+            if member is None:
                 return
-            member.present = present
+            if member.present != present:
+                member.present = present
+                for other in self._members.values():
+                    other.stale = other.stale or bool(other.names.keys() & member.names.keys())
             for other in self._members.values():
-                if other.names.keys() & member.names.keys():
+                if other.stale:
                     self._write(other)
 
     def _write(self, member: Member) -> None:
         """In place, since the file is mounted; one write, so that no reader sees half a line for long."""
         lines = [line for other in self._members.values() if other.present for line in _lines(other, member)]
-        text = member.own + "".join(lines[:MANY_LINES])
+        data = (member.own + "".join(lines[:MANY_LINES])).encode()
         try:
             descriptor = os.open(member.file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except OSError:
-            return  # the task's directory is just being removed
+        except OSError as error:
+            if is_full(error):
+                raise
+            member.stale = False  # the task's directory is just being removed
+            return
         try:
-            os.write(descriptor, text.encode())
-            os.ftruncate(descriptor, len(text.encode()))
+            if os.write(descriptor, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(member.file))
+            os.ftruncate(descriptor, len(data))
         finally:
             os.close(descriptor)
+        member.stale = False
 
 
 def _lines(other: Member, member: Member) -> list[str]:
