@@ -167,10 +167,11 @@ async def watch_the_floor(recorder: Recorder, stack: str, records: Path) -> None
     running, but for those that have to move."""
     floor, misses = STEADY_REPLICAS - STEADY_PARALLELISM, 0
     while True:
+        started = latest_starts(records) if misses else {}  # first: what has left its line by now is found, if it runs
         running = set(processes_of(stack, records).values())
         misses = misses + 1 if len(running) < floor else 0
         if misses > MISSES:
-            check_floor(floor, running, latest_starts(records), recorder.leaving)
+            check_floor(floor, running, started, recorder.leaving)
         if not misses:
             recorder.lowest_running = min(recorder.lowest_running, len(running))
         await asyncio.sleep(0.02 if 0 < misses <= MISSES else 0.25)
