@@ -22,6 +22,8 @@ from benchmarks.cluster_ground import MANAGERS, TASKS, Engines, command_of, wait
 from cluster import Cluster
 
 SERVICE = "bench_web"
+MANY = "many"
+"""How the names of those services begin of which there are hundreds."""
 SECONDS = 30.0
 """How long a call may take: the peer's callers wait as long."""
 
@@ -137,7 +139,7 @@ class OurCluster:
         return [self._nodes[number].pid]
 
     def create_many(self, number: int, asked: int) -> float:
-        specs = [_loaded(stack_text(self._engines.image, "1", f"many{place}", replicas=0)) for place in range(number)]
+        specs = [_loaded(stack_text(self._engines.image, "1", f"{MANY}{place}", replicas=0)) for place in range(number)]
         with self._client(asked) as client:
             began = time.monotonic()
             for spec in specs:
@@ -147,6 +149,11 @@ class OurCluster:
     def list_services(self, asked: int) -> int:
         with self._client(asked) as client:
             return len(client.services(ListRequest()).items)
+
+    def remove_many(self, asked: int) -> None:
+        """All that `create_many` has made."""
+        with self._client(asked) as client:
+            wait(lambda: _all_removed(client))
 
     def _client(self, number: int) -> Client:
         return Client(self._nodes[number].host, timeout_seconds=SECONDS)
@@ -170,6 +177,17 @@ def _applied(client: Client, spec: StackSpec) -> bool:
     except StackdError:
         return False
     return True
+
+
+def _all_removed(client: Client) -> bool:
+    """Have what is left of the many removed; whether nothing is. Here too the leader may change in the middle."""
+    try:
+        for stack in client.stacks().items:
+            if stack.name.startswith(MANY):
+                client.remove_stack(NameRequest(name=stack.name))
+        return not any(service.stack.startswith(MANY) for service in client.services(ListRequest()).items)
+    except StackdError:
+        return False
 
 
 def _loaded(text: str) -> StackSpec:

@@ -15,6 +15,8 @@ from requests import RequestException
 from benchmarks.cluster_ground import MANAGERS, TASKS, Engines, command_of, wait
 
 NAME = "bench"
+MANY = "many"
+"""How the names of those services begin of which there are hundreds."""
 
 
 class Swarm:
@@ -105,12 +107,19 @@ class Swarm:
         began = time.monotonic()
         for place in range(number):
             client.create_service(
-                name=f"many{place}", **{**self._spec("1", 1, "stop-first"), "mode": ServiceMode("replicated", 0)}
+                name=f"{MANY}{place}", **{**self._spec("1", 1, "stop-first"), "mode": ServiceMode("replicated", 0)}
             )
         return time.monotonic() - began
 
     def list_services(self, asked: int) -> int:
         return len(self._engines.clients[asked].services(filters=None, status=True))
+
+    def remove_many(self, asked: int) -> None:
+        """All that `create_many` has made."""
+        client = self._engines.clients[asked]
+        for service in client.services():
+            if service["Spec"]["Name"].startswith(MANY):
+                client.remove_service(service["ID"])
 
     def close(self) -> None:
         for client in reversed(self._engines.clients):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import grpc
@@ -37,7 +38,16 @@ KEEPALIVE_MS = 10_000
 """A connection whose other side has silently gone is noticed after this much and `KEEPALIVE_TIMEOUT_MS` more."""
 KEEPALIVE_TIMEOUT_MS = 5_000
 
+RECONNECT_FIRST_MS = 100
+RECONNECT_MOST_MS = 1_000
+"""How long a connection that couldn't be made rests before it is tried again: gRPC's own second to two minutes would have a
+leader that is back, at the same address, be out of reach for those who carry calls on to it."""
+
 STOP_SECONDS = 1.0
+
+CERTIFICATES_KNOWN = 1024
+"""Certificates whose content is remembered. Those who call again and again are few, and to read theirs anew was a fifth of
+what a small call that is carried on costs the leader."""
 
 _LIMITS = (
     ("grpc.max_receive_message_length", codec.MAX_MESSAGE_BYTES),
@@ -60,6 +70,8 @@ CLIENT_OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_MOST_MS),
 )
 
 
@@ -91,7 +103,11 @@ class Peer:
 def peer_of(context: Any) -> Peer:
     """The other end of a call on a listener of `serve_tls`. Raises StackdError("security.certificate.bad") if its
     certificate names no node."""
-    return Peer(read_certificate(context.auth_context()["x509_pem_cert"][0]), _address(context.peer()))
+    return Peer(_content_of(context.auth_context()["x509_pem_cert"][0]), _address(context.peer()))
+
+
+_content_of = lru_cache(CERTIFICATES_KNOWN)(read_certificate)
+"""What is written in a certificate never changes; whether it counts is asked of the state on each call."""
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -78,6 +78,22 @@ def test_a_node_of_the_cluster_is_known_by_its_certificate(authority: Authority)
     assert peer.presented.identity == NodeIdentity(NodeId("w1"), Role.WORKER, "cluster1")
     assert peer.address == "127.0.0.1"
     assert not peer.is_manager
+
+
+def test_each_call_is_its_own_callers_however_often_and_mixed_they_come(authority: Authority) -> None:
+    listener = Listener(material(authority, "m1", Role.MANAGER))
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(listener.serving())
+            shown = {name: material(authority, name) for name in ("w1", "w2")}
+            channels = {name: secure_channel(f"127.0.0.1:{listener.port}", one) for name, one in shown.items()}
+            for channel in channels.values():
+                await stack.enter_async_context(channel)
+            for _ in range(3):
+                assert {name: await ask(channel) for name, channel in channels.items()} == {"w1": "w1", "w2": "w2"}
+
+    asyncio.run(scenario())
 
 
 def test_nobody_else_gets_in(authority: Authority) -> None:
