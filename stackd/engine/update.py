@@ -161,7 +161,7 @@ class _Turn:
     def take(self, places: list[Place], todo: list[Place], unseen: Iterator[Place]) -> bool:
         """Let go, stop and prepare what the settings allow. Returns False if the whole service has to be looked at first."""
         draft, config = self._draft, self._config
-        self._drop_outdated(places)
+        self._take_over(places)
         moving = sum(place.moving for place in places)
         if not todo and not moving:
             first = next(unseen, None)
@@ -188,16 +188,20 @@ class _Turn:
             put_rollout(draft, self._rollout, last_slot=max((place.slot.key[0] for place in places), default=0))
         return True
 
-    def _drop_outdated(self, places: Iterable[Place]) -> None:
-        """What was prepared under other settings may count on what the old task holds on its node; to start beside it, it has
-        to be placed anew."""
+    def _take_over(self, places: Iterable[Place]) -> None:
+        """What an earlier update prepared is part of this one, and counts in it if it fails. Under other settings it may count
+        on what the old task holds on its node, though; to start beside it, it has to be placed anew."""
         for place in places:
             new = place.new
-            if new is None or not (place.held and place.up) or new.rollout == self._rollout.generation:
+            if new is None or not (place.held and new.replaces) or new.rollout == self._rollout.generation:
                 continue
-            if _order_of(self._config, new) is UpdateOrder.START_FIRST and new.node_id == place.old[-1].node_id:
+            beside = place.up and _order_of(self._config, new) is UpdateOrder.START_FIRST
+            if beside and new.node_id == place.old[-1].node_id:
                 remove_task(self._draft, new, "prepared to start when the old task has stopped")
                 place.new = None
+            else:
+                place.new = msgspec.structs.replace(new, rollout=self._rollout.generation)
+                self._draft.put(place.new, "part of another update now")
 
     def _let_go(self, waiting: list[Place], free: int) -> list[Place]:
         """Begin with as many slots as may be in transition; returns the others."""
