@@ -63,7 +63,7 @@ def service_health(view: View, service: Service, scope: Scope = None) -> Service
         return ServiceHealth(FAILED, False, f"frozen: {service.frozen}")
     if service.removing:
         left = len(view.tasks_of_service(service.id))
-        return ServiceHealth(PROGRESSING, False, f"being removed, {left} tasks are left")
+        return ServiceHealth(PROGRESSING, False, f"being removed, {_are(left)} left")
     if service.spec not in view.specs:
         return ServiceHealth(FAILED, False, f"its spec {service.spec} is missing")
     rollout = view.rollouts.get(service.id)
@@ -114,13 +114,17 @@ def _troubles(view: View, service: Service, scope: Scope) -> list[_Trouble]:
     if missing and (why := waits_for(view, service)):
         troubles.append(_Trouble(PROGRESSING, lambda: why))
     elif missing:
-        troubles.append(_Trouble(PROGRESSING, lambda: f"{missing} tasks are still to be created"))
+        troubles.append(_Trouble(PROGRESSING, lambda: f"{_are(missing)} still to be created"))
     if surplus:
-        troubles.append(_Trouble(PROGRESSING, lambda: f"{surplus} tasks are still to be removed"))
+        troubles.append(_Trouble(PROGRESSING, lambda: f"{_are(surplus)} still to be removed"))
     stopping = sum(_still_stops(view, task) for slot in slots.values() for task in slot.tasks)
     if stopping:
-        troubles.append(_Trouble(PROGRESSING, lambda: f"{stopping} old tasks are still stopping"))
+        troubles.append(_Trouble(PROGRESSING, lambda: f"{_are(stopping, 'old task')} still stopping"))
     return troubles
+
+
+def _are(number: int, what: str = "task") -> str:
+    return f"1 {what} is" if number == 1 else f"{number} {what}s are"
 
 
 def _counts_as_done(view: View, service: Service, wanted: Wanted, slot: Slot) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 
 from stackd.engine.draft import Draft
 from stackd.engine.model import Config, Network, Secret
+from stackd.engine.orchestrate.slots import is_live
 from stackd.engine.taskstate import is_terminal
 from stackd.engine.view import View
 from stackd.spec.stack import ExternalKind, TaskSpec
@@ -45,6 +46,15 @@ def tasks_using(view: View, kind: ExternalKind, name: str) -> int:
     """How many tasks that haven't ended have the object in their spec."""
     specs = {row.digest for row in view.specs.values() if name in names_in(row.spec, kind)}
     return sum(task.spec in specs and not is_terminal(view.status_of(task.id).state) for task in view.tasks.values())
+
+
+def services_attached(view: View, network: str) -> list[str]:
+    """The names of the services of which a task that is to run is in the network, in order: during an update also by a spec
+    of before."""
+    specs = {row.digest for row in view.specs.values() if network in names_in(row.spec, ExternalKind.NETWORK)}
+    present = [task for task in view.tasks.values() if is_live(task) and not is_terminal(view.status_of(task.id).state)]
+    joined = {task.service_id for task in present if task.spec in specs}
+    return sorted(service.name for service in map(view.services.get, joined) if service is not None)
 
 
 def collect_objects(draft: Draft) -> None:

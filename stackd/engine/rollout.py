@@ -120,7 +120,8 @@ def account_failures(draft: Draft, service: Service, scope: Scope) -> None:
             failed=(*rollout.failed, *(task.id for task in failed)),
             failed_slots=(*rollout.failed_slots, *map(key_of, failed)),
         )
-    if failed and len(rollout.failed) > config.max_failure_ratio * max(1, rollout.total):
+    # Divided, as the ratio was by whoever wrote it: 0.58 * 50 is less than 29.
+    if failed and len(rollout.failed) / max(1, rollout.total) > config.max_failure_ratio:
         _act_on_failure(draft, service, rollout, config.failure_action, _describe(draft, service, failed[0]))
     elif 0 < progress_due(rollout, config) <= draft.now:
         _act_on_standstill(draft, service, rollout, config)

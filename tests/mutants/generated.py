@@ -46,6 +46,7 @@ _SERVICE_TESTS = (
     f"{_UNIT}/test_progress.py",
     f"{_UNIT}/test_restart.py",
     f"{_UNIT}/test_drain.py",
+    f"{_UNIT}/test_dropped_successors.py",
     f"{_UNIT}/test_orchestrate.py",
     f"{_UNIT}/test_containment.py",
     f"{_UNIT}/test_jobs.py",

@@ -15,7 +15,7 @@ from stackd.engine.dirty import Dirty
 from stackd.engine.draft import Draft
 from stackd.engine.inputs import Applied, CreateFile, CreateNetwork, FileManifest, RemoveObject
 from stackd.engine.model import Config, Network, Secret
-from stackd.engine.objects import NamedObject, delete_object, services_using
+from stackd.engine.objects import NamedObject, delete_object, services_attached, services_using
 from stackd.engine.parts import Principal
 from stackd.engine.view import View
 from stackd.spec.stack import ExternalKind, NetworkSpec
@@ -160,13 +160,16 @@ def _created(draft: Draft, kind: ExternalKind, name: str, principal: Principal) 
 
 
 def remove_object(draft: Draft, dirty: Dirty, given: RemoveObject) -> Applied:
-    """Remove an object; refused, naming the users, while a service or a task that should run uses it (semantics 26, 27)."""
+    """Remove an object; refused, naming the users, while a service uses it (semantics 26, 27), or a task that is to run is in
+    the network: the service may be in the middle of leaving it, and go back."""
     row = find(draft, given.kind, given.name)
     if row is None:
         raise Refusal("object.unknown", f'no {given.kind} named "{given.name}"', f"`stackd {given.kind} ls` lists them")
     if row.stack and not row.removing:
         check_not_owned(draft, row.stack, override=given.override)
     users = services_using(draft, given.kind, given.name)
+    if given.kind is ExternalKind.NETWORK:
+        users = sorted({*users, *services_attached(draft, given.name)})
     if users:
         verb = "is" if len(users) == 1 else "are"
         raise Refusal(

@@ -48,6 +48,7 @@ def allocate(draft: Draft, dirty: Dirty, guard: Guard) -> None:
     """Give the dirty services and their waiting tasks what they need; what can't be served goes to `dirty.unaddressed`."""
     if dirty.subnets:
         provide(draft)
+        _look_again_for_networks(draft)
     waiting: dict[ServiceId, list[Task]] = {key: [] for key in dirty.services if _is_concerned(draft, key)}
     for task in draft.waiting_tasks():
         if task.service_id in dirty.services and is_live(task) and not task.attachments and _needs_anything(draft, task):
@@ -58,6 +59,12 @@ def allocate(draft: Draft, dirty: Dirty, guard: Guard) -> None:
     for service_id in sorted(waiting, key=lambda key: _age(draft, waiting[key], key)):
         guard(service_id, partial(_serve, draft, dirty, service_id, waiting[service_id], picker))
     picker.finish()
+
+
+def _look_again_for_networks(draft: Draft) -> None:
+    """Networks have come or gone: one that tasks wait for may be there again."""
+    waiting = (task for task in draft.addressless_tasks() if draft.status_of(task.id).reason == MISSING)
+    draft.more.update((task.service_id, None) for task in waiting)
 
 
 def _is_concerned(view: View, service_id: ServiceId) -> bool:

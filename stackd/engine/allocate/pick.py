@@ -38,9 +38,12 @@ class Unaddressable(Exception):
 
 @dataclass(slots=True)
 class _Cursors:
+    """Where giving out has come to in one network. `warned`: people know that it is crowded."""
+
     status: NetworkStatus
     spaces: tuple[Space, ...]
     offsets: list[int]
+    warned: bool
 
 
 @dataclass(slots=True)
@@ -85,7 +88,8 @@ class Picker:
         found = self._networks.get(status.id)
         if found is None:
             spaces = tuple(space_of(pool) for pool in status.pools)
-            found = self._networks[status.id] = _Cursors(status, spaces, list(status.cursors))
+            found = self._networks[status.id] = _Cursors(status, spaces, list(status.cursors), warned=status.crowded)
+            found.warned = found.warned and self._is_crowded(found)  # it may have emptied since
         return found
 
     def _requested(self, cursors: _Cursors, version: Version, requested: tuple[str, ...]) -> str:
@@ -124,15 +128,15 @@ class Picker:
             present = self.draft.network_statuses.get(cursors.status.id)
             if present is None:
                 continue
-            crowded = self._is_crowded(cursors, present)
-            if crowded and not present.crowded:
+            crowded = self._is_crowded(cursors)
+            if crowded and not cursors.warned:
                 self._warn(cursors)
             self.draft.put(msgspec.structs.replace(present, cursors=tuple(cursors.offsets), crowded=crowded))
 
-    def _is_crowded(self, cursors: _Cursors, present: NetworkStatus) -> bool:
-        used, capacity = self.book.population(present.id), _capacity(cursors)
-        threshold = CROWDED_PERCENT * capacity
-        return 100 * used >= (threshold if not present.crowded else threshold * 3 // 4)
+    def _is_crowded(self, cursors: _Cursors) -> bool:
+        """Whether so much is in use that people have to know, or have been told and need not be told again."""
+        used, threshold = self.book.population(cursors.status.id), CROWDED_PERCENT * _capacity(cursors)
+        return 100 * used >= (threshold * 3 // 4 if cursors.warned else threshold)
 
     def _warn(self, cursors: _Cursors) -> None:
         used, capacity = self.book.population(cursors.status.id), _capacity(cursors)

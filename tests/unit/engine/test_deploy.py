@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from stackd.base.ids import BlobDigest, SpecDigest
-from stackd.base.time import MINUTE
+from stackd.base.time import MINUTE, SECOND, Duration
 from stackd.engine.inputs import (
     Applied,
     DeployRevision,
@@ -23,6 +23,7 @@ from stackd.engine.inputs import (
 )
 from stackd.engine.model import Blob, Revision, SpecRow
 from stackd.engine.parts import Owner, Principal, PrincipalKind, RevisionState
+from stackd.engine.reap import DEFAULT_HISTORY
 from stackd.engine.revisions import REVISIONS_KEPT
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import blob_digest, spec_digest
@@ -265,6 +266,15 @@ def test_the_next_sync_undoes_an_override() -> None:
     assert (cluster.service().settings.replicas, cluster.service().override) == (2, False)
 
 
+def test_an_override_that_the_source_comes_to_say_as_well_is_none_any_more() -> None:
+    cluster = ToyCluster()
+    cluster.deploy(WEB, source="infra", principal=SOURCE, label="c1")
+    cluster.submit(ScaleService(name="shop_web", replicas=5, principal=SOMEBODY, override=True))
+    assert cluster.service().override
+    cluster.deploy(("web", a_spec("v1"), settings(5)), source="infra", principal=SOURCE, label="c2")
+    assert (cluster.service().settings.replicas, cluster.service().override) == (5, False)
+
+
 def test_a_source_that_moves_on_without_changing_anything_is_at_its_new_revision_at_once() -> None:
     cluster = ToyCluster()
     cluster.deploy(WEB, source="infra", principal=SOURCE, label="c1")
@@ -359,6 +369,36 @@ def test_a_revision_whose_update_pauses_has_failed_and_says_why() -> None:
     assert "no such image" in revision(cluster, "c2").message
 
 
+def test_a_rollback_of_the_revision_before_is_none_of_this_one() -> None:
+    """It changes nothing that is rolled out, so the last rollout on record is still the one that was rolled back."""
+    cluster = ToyCluster()
+    rolling = settings(2, update=UpdateConfig(failure_action=FailureAction.ROLLBACK, monitor_ns=1))
+    for label, image, wanted in (
+        ("c1", "v1", rolling),
+        ("c2", CRASHING, rolling),
+        ("c3", "v1", msgspec.structs.replace(rolling, drain_start_first=True)),
+    ):
+        cluster.deploy(("web", a_spec(image), wanted), label=label)
+        cluster.settle()
+    assert revision(cluster, "c2").state is RevisionState.ROLLED_BACK
+    assert revision(cluster, "c3").state is RevisionState.CONVERGED
+
+
+def test_a_revision_has_not_failed_while_it_is_still_rolled_back_although_a_slot_is_given_up() -> None:
+    cluster = ToyCluster()
+    rollback = UpdateConfig(max_failure_ratio=1.0, monitor_ns=Duration(5 * SECOND))
+    rolling = settings(2, update=UpdateConfig(failure_action=FailureAction.ROLLBACK, monitor_ns=1), rollback=rollback)
+    cluster.deploy(("web", a_spec("v1", restart=once()), rolling), label="c1")
+    cluster.settle()
+    cluster.broken.add("v1")
+    cluster.deploy(("web", a_spec(CRASHING, restart=once()), rolling), label="c2")
+    cluster.until(lambda: "rollout.rollback_started" in cluster.kinds())
+    cluster.until(lambda: cluster.health().health == "failed")
+    assert revision(cluster, "c2").state is RevisionState.ROLLING
+    cluster.until(lambda: "rollout.rollback_completed" in cluster.kinds())
+    assert revision(cluster, "c2").state is RevisionState.ROLLED_BACK
+
+
 def test_a_revision_whose_update_rolls_back_is_rolled_back_and_not_tried_again_by_its_source() -> None:
     cluster = ToyCluster()
     rolling = settings(2, update=UpdateConfig(failure_action=FailureAction.ROLLBACK, monitor_ns=1))
@@ -419,6 +459,22 @@ def test_content_of_what_was_removed_soon_after_it_was_staged_goes_when_it_has_a
     assert len(cluster.view.specs) == 1
     cluster.rounds(12, after_ns=MINUTE)
     assert len(cluster.view.specs) == 0
+
+
+def test_the_spec_that_a_service_may_go_back_to_is_kept_however_old_it_is() -> None:
+    cluster = ToyCluster()
+    for image in ("v1", "v2", "v3"):
+        cluster.run(a_spec(image))
+        cluster.settle()
+        cluster.round(after_ns=20 * MINUTE)
+    for _ in range(DEFAULT_HISTORY):  # no task of an earlier spec is on record any more
+        cluster.report(cluster.running()[0], TaskState.FAILED, error="killed")
+        cluster.settle()
+    cluster.deploy(("web", a_spec("gone"), settings()), stack="other")
+    cluster.submit(RemoveStack(name="other", principal=SOMEBODY))
+    cluster.rounds(20, after_ns=MINUTE)
+    kept = {row.spec.container.image for row in cluster.view.specs.values()}
+    assert kept == {"v2", "v3"}
 
 
 def test_content_whose_deployment_never_came_goes_as_well() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from stackd.base.time import HOUR, MINUTE, SECOND, Duration
-from stackd.engine.inputs import Rejected, RemoveNode, RemoveService, ReportNode, ReportTasks, Wake
+from stackd.engine.inputs import Rejected, RemoveNode, RemoveService, ReportNode, ReportTasks, ScaleService, Wake
 from stackd.engine.model import Task
 from stackd.engine.parts import Availability, NodeState
 from stackd.engine.taskstate import TaskState
@@ -200,6 +200,20 @@ def test_a_fence_holds_through_a_change_of_leader_and_the_removal_of_the_node() 
     assert cluster.now - at >= 25 * SECOND
 
 
+def test_a_fenced_slot_that_is_taken_back_and_wanted_again_waits_for_the_lost_task_that_was_there() -> None:
+    """Nobody wants the task any more, but it may still run."""
+    cluster = a_cluster(1, 2, a_spec(fence=True))
+    (lost,) = cluster.running()
+    cluster.alive.discard(lost.node_id)
+    cluster.submit(RemoveNode(id=lost.node_id, principal=SOMEBODY, force=True))
+    at = cluster.now
+    for replicas in (0, 1):
+        cluster.submit(ScaleService(name="shop_web", replicas=replicas, principal=SOMEBODY))
+        cluster.rounds(2)
+    cluster.until(lambda: any(task.id != lost.id for task in cluster.running()))
+    assert cluster.now - at >= 25 * SECOND
+
+
 # Nodes that go.
 
 
@@ -265,7 +279,10 @@ def test_tasks_leave_a_node_that_has_shrunk_until_the_rest_fits_the_youngest_fir
     cluster = ToyCluster(nodes=1, cpus=4)
     cluster.run(a_spec(reservations=Resources(nano_cpus=10**9)), settings(4))
     cluster.settle()
-    oldest = [task.id for task in cluster.running()][:2]
+    for slot in (1, 2):  # the numbers say nothing about who is the youngest
+        cluster.report(next(task for task in cluster.running() if task.slot == slot), TaskState.FAILED, error="gone")
+        cluster.settle()
+    oldest = [task.id for task in cluster.running() if task.slot in (3, 4)]
     cluster.describe_node(1, resources=Resources(nano_cpus=2 * 10**9, memory_bytes=1 << 30))
     cluster.rounds(6)
     assert [task.id for task in cluster.running()] == oldest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from stackd.base.time import SECOND, Duration
 from stackd.engine.explain import explain_task, service_health
 from stackd.engine.taskstate import TaskState
@@ -55,15 +56,16 @@ def test_an_old_task_that_still_stops_keeps_a_service_from_being_converged() -> 
     cluster.settle()
 
 
-def test_a_removed_service_counts_what_is_left() -> None:
+@pytest.mark.parametrize(("replicas", "left"), [(1, "1 task is"), (2, "2 tasks are")])
+def test_a_removed_service_counts_what_is_left(replicas: int, left: str) -> None:
     cluster = ToyCluster()
-    cluster.deploy(("web", a_spec(), settings(2)), ("db", a_spec(), settings(1)))
+    cluster.deploy(("web", a_spec(), settings(replicas)), ("db", a_spec(), settings(1)))
     cluster.settle()
     service = cluster.service()
     cluster.deploy(("db", a_spec(), settings(1)))
     removing = cluster.view.services.get(service.id)
     assert removing is not None
-    assert service_health(cluster.view, removing) == ("progressing", False, "being removed, 2 tasks are left")
+    assert service_health(cluster.view, removing) == ("progressing", False, f"being removed, {left} left")
 
 
 def test_every_state_of_a_task_has_a_sentence() -> None:
@@ -93,3 +95,16 @@ def test_a_task_on_a_node_that_does_not_answer_says_so() -> None:
     (old,) = [one for one in cluster.tasks() if one.id == task.id]
     assert old.desired is TaskState.SHUTDOWN
     assert explain_task(cluster.view, old) == "told to stop, but its node does not answer"
+
+
+def test_what_has_failed_for_good_is_told_before_what_is_still_tried() -> None:
+    cluster = ToyCluster()
+    cluster.run(a_spec(restart=RestartPolicy(delay_ns=0, max_attempts=1)), settings(2))
+    for _ in range(2):
+        cluster.until(lambda: any(task.slot == 2 for task in cluster.running()))
+        cluster.report(next(task for task in cluster.running() if task.slot == 2), TaskState.FAILED, error="gone")
+    cluster.drain(1)
+    cluster.rounds(3)
+    waiting = [task for task in cluster.live() if cluster.view.status_of(task.id).reason]
+    assert [task.slot for task in waiting] == [1]
+    assert cluster.health() == ("failed", False, "shop_web.2 failed and is not restarted: gone")

@@ -8,13 +8,14 @@ from stackd.engine.inputs import (
     ForceUpdate,
     Rejected,
     RemoveNode,
+    ReportNode,
     RollbackService,
     ScaleService,
     SetSpec,
     StageContent,
 )
 from stackd.engine.model import SpecRow, Task
-from stackd.engine.parts import Availability, RevisionState
+from stackd.engine.parts import Availability, NodeState, RevisionState
 from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import spec_digest
 from stackd.spec.stack import RestartCondition, RestartPolicy, ServiceMode, ServiceSettings
@@ -173,6 +174,17 @@ def test_a_run_whose_node_is_lost_is_repeated_elsewhere_and_a_completed_one_is_n
     (again,) = [task for task in cluster.running() if task.id != lost.id]
     cluster.report(again, TaskState.COMPLETE)
     assert cluster.health().converged
+
+
+def test_a_global_job_begins_on_a_node_out_of_sight_when_that_is_back() -> None:
+    cluster = ToyCluster(nodes=2)
+    cluster.submit(ReportNode(id=NodeId("node2"), state=NodeState.DISCONNECTED))
+    cluster.run(a_spec(ENDING), EVERYWHERE)
+    cluster.settle()
+    assert [task.node_id for task in cluster.tasks()] == ["node1"]
+    cluster.recover(2)
+    cluster.settle()
+    assert [task.node_id for task in cluster.tasks()] == ["node1", "node2"]
 
 
 def test_a_global_job_runs_once_on_every_node_and_on_those_that_join_later() -> None:

@@ -23,7 +23,7 @@ from stackd.engine.taskstate import TaskState
 from stackd.spec.digest import blob_digest
 from stackd.spec.stack import ContainerSpec, External, ExternalKind, FileRef, TaskSpec
 
-from engine_builders import NO_WAIT, SOMEBODY, ToyCluster, a_spec, settings
+from engine_builders import BAD, NO_WAIT, SOMEBODY, ToyCluster, a_spec, settings
 from network_builders import a_network, joining, run_on
 
 SITE = "shop_site"
@@ -329,6 +329,35 @@ def test_a_network_used_only_by_tasks_that_stop_can_be_removed() -> None:
     assert len(cluster.view.network_statuses) == 1
     cluster.rounds(5)
     assert len(cluster.view.network_statuses) == 0
+
+
+def test_a_network_that_a_paused_update_was_to_leave_is_not_removed_while_tasks_are_in_it() -> None:
+    cluster = ToyCluster()
+    cluster.submit(CreateNetwork(spec=a_network("common"), principal=SOMEBODY))
+    cluster.deploy(("web", joining("common"), settings(2)))
+    cluster.settle()
+    cluster.deploy(("web", a_spec(BAD), settings(2)))
+    cluster.until(lambda: "rollout.paused" in cluster.kinds())
+    reply = refused(remove(cluster, ExternalKind.NETWORK, "common"), "object.in_use")
+    assert "shop_web is using it" in reply.message
+    cluster.submit(RollbackService(name="shop_web", principal=SOMEBODY))
+    cluster.settle()
+
+
+def test_a_task_that_goes_back_to_a_network_that_is_gone_waits_until_somebody_makes_it_again() -> None:
+    cluster = ToyCluster()
+    cluster.submit(CreateNetwork(spec=a_network("common"), principal=SOMEBODY))
+    for spec in (joining("common"), a_spec("v2")):
+        cluster.deploy(("web", spec, settings()))
+        cluster.settle()
+    assert isinstance(remove(cluster, ExternalKind.NETWORK, "common"), Applied)
+    cluster.submit(RollbackService(name="shop_web", principal=SOMEBODY))
+    (waiting,) = [task for task in cluster.live() if not task.node_id]
+    status = cluster.view.status_of(waiting.id)
+    assert (status.reason, status.error) == ("allocate.network.missing", 'there is no network "common"')
+    cluster.submit(CreateNetwork(spec=a_network("common"), principal=SOMEBODY))
+    cluster.settle()
+    assert cluster.images() == ["v1"]
 
 
 def test_an_object_that_a_source_owns_is_not_removed_by_hand() -> None:

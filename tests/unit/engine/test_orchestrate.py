@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from stackd.engine.inputs import ForceUpdate, RemoveService, RemoveStack, ScaleService
-from stackd.engine.parts import Availability
+from stackd.base.ids import NodeId
+from stackd.engine.inputs import ForceUpdate, RemoveService, RemoveStack, ReportNode, ScaleService, UpdateCluster
+from stackd.engine.parts import Availability, NodeState
 from stackd.engine.status import NodeStatus
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import Port, PublishMode, Resources, ServiceMode
@@ -57,6 +58,21 @@ def test_scaling_replaces_no_task() -> None:
     assert "shop_web" not in {rollout.service_id for rollout in cluster.view.rollouts.values()}
 
 
+def test_a_slot_that_is_wanted_again_waits_for_the_task_that_is_still_stopping_there() -> None:
+    cluster = ToyCluster(nodes=2)
+    cluster.run(wanted=settings(2))
+    cluster.settle()
+    (old,) = [task for task in cluster.running() if task.slot == 2]
+    scale(cluster, 1)
+    scale(cluster, 2)
+    (new,) = [task for task in cluster.live() if task.slot == 2]
+    assert new.desired is TaskState.READY
+    assert new.gate is not None
+    assert new.gate.after == old.id
+    cluster.until(lambda: cluster.state(new) >= TaskState.STARTING)
+    assert old.id not in [task.id for task in cluster.running()]
+
+
 def test_scaling_to_zero_removes_every_task_and_its_record() -> None:
     cluster = ToyCluster()
     cluster.run(wanted=settings(3))
@@ -67,12 +83,17 @@ def test_scaling_to_zero_removes_every_task_and_its_record() -> None:
 
 
 def test_scaling_down_leaves_the_nodes_even() -> None:
-    cluster = ToyCluster(nodes=3)
-    cluster.run(wanted=settings(6))
-    cluster.settle()
+    """Also where neighbouring slots are on one node, so that going by their numbers alone would empty it."""
+    cluster = ToyCluster()
+    cluster.run(wanted=settings(2))
+    for number in (2, 3):
+        cluster.join(number)
+        scale(cluster, 2 * number)
+        cluster.settle()
+    assert [task.node_id for task in cluster.running()] == ["node1", "node1", "node2", "node2", "node3", "node3"]
     scale(cluster, 3)
     cluster.settle()
-    assert {task.node_id for task in cluster.running()} == {"node1", "node2", "node3"}
+    assert [(task.slot, task.node_id) for task in cluster.running()] == [(1, "node1"), (3, "node2"), (5, "node3")]
 
 
 def test_scaling_down_takes_tasks_that_do_not_run_first() -> None:
@@ -122,15 +143,35 @@ def test_a_node_that_joins_gets_its_global_task() -> None:
     assert [task.node_id for task in cluster.running()] == ["node1", "node2"]
 
 
+def test_a_global_task_waits_on_its_node_until_that_can_be_seen_again() -> None:
+    cluster = ToyCluster(nodes=2)
+    cluster.submit(ReportNode(id=NodeId("node2"), state=NodeState.UNKNOWN))
+    cluster.run(wanted=settings(mode=ServiceMode.GLOBAL))
+    cluster.rounds(5)
+    assert [task.node_id for task in cluster.running()] == ["node1"]
+    (waiting,) = [task for task in cluster.live() if task.node_id == "node2"]
+    assert cluster.view.status_of(waiting.id).reason == "schedule.not_ready"
+    cluster.recover(2)
+    assert cluster.state(waiting) is TaskState.ASSIGNED
+
+
+def test_no_record_of_a_global_task_is_left_of_a_node_that_was_removed() -> None:
+    cluster = ToyCluster(nodes=2)
+    cluster.run(wanted=settings(mode=ServiceMode.GLOBAL))
+    cluster.settle()
+    cluster.remove_node(2)
+    assert [task.node_id for task in cluster.tasks()] == ["node1"]
+
+
 def test_a_paused_node_keeps_its_global_task_and_gets_no_new_one() -> None:
     cluster = ToyCluster(nodes=2)
     cluster.drain(2, Availability.PAUSE)
     cluster.run(wanted=settings(mode=ServiceMode.GLOBAL))
-    cluster.rounds(5)
+    cluster.settle()
     assert [task.node_id for task in cluster.running()] == ["node1"]
     cluster.drain(1, Availability.PAUSE)
     cluster.rounds(5)
-    assert [task.node_id for task in cluster.running()] == ["node1"]
+    assert [(task.node_id, task.desired) for task in cluster.tasks()] == [("node1", TaskState.RUNNING)]
 
 
 def test_a_global_task_stays_on_a_paused_node_that_changes_and_leaves_when_its_service_changes() -> None:
@@ -159,15 +200,20 @@ def test_a_global_task_of_a_drained_node_is_stopped_and_comes_back_with_the_node
     assert [task.node_id for task in cluster.running()] == ["node1", "node2"]
 
 
-def test_history_keeps_as_many_records_per_slot_as_the_cluster_says() -> None:
+@pytest.mark.parametrize("limit", [1, 3, 5])
+def test_history_keeps_as_many_records_per_slot_as_the_cluster_says(limit: int) -> None:
+    """The newest ones, and what runs is one of them."""
     cluster = ToyCluster()
+    cluster.submit(UpdateCluster(principal=SOMEBODY, history_limit=limit))
     cluster.run(wanted=settings(1))
+    made = []
     for _ in range(8):
         cluster.settle()
+        made.append(cluster.running()[0].id)
         cluster.report(cluster.running()[0], TaskState.FAILED, error="killed")
     cluster.settle()
-    assert len(cluster.tasks()) == 5
-    assert cluster.tasks()[-1].desired is TaskState.RUNNING
+    made.append(cluster.running()[0].id)
+    assert [task.id for task in cluster.tasks()] == made[-limit:]
 
 
 def test_a_removed_service_loses_its_name_at_once_and_its_record_with_its_last_task() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from stackd.base.time import SECOND, Duration
-from stackd.engine.inputs import FullPass, Rejected, RemoveService, ReportTasks, ScaleService, SetAvailability
+from stackd.engine.inputs import ForceUpdate, FullPass, Rejected, RemoveService, ReportTasks, ScaleService, SetAvailability
 from stackd.engine.parts import Availability
 from stackd.engine.status import TaskStatus
 from stackd.engine.taskstate import TaskState
@@ -68,6 +69,18 @@ def test_healthy_means_that_all_run_and_have_stood_the_monitor_window() -> None:
     assert cluster.now - since >= 5 * SECOND
 
 
+def test_a_revision_has_not_converged_while_a_service_of_it_waits() -> None:
+    """Also when all of the others have, and it has no task yet that would be on its way."""
+    cluster = ToyCluster()
+    deploy(cluster, a_spec(), settings(2, update=MONITORED), needing("db", condition=HEALTHY))
+    cluster.until(lambda: cluster.health("shop_db").converged)
+    cluster.rounds(5)
+    assert cluster.tasks("shop_web") == []
+    assert "revision.converged" not in cluster.kinds()
+    cluster.until(lambda: "revision.converged" in cluster.kinds())
+    assert len(cluster.running("shop_web")) == 1
+
+
 def test_with_a_health_check_a_task_that_runs_is_healthy() -> None:
     cluster = ToyCluster()
     checked = TaskSpec(
@@ -98,6 +111,22 @@ def test_a_job_that_fails_leaves_its_dependent_waiting_and_the_revision_failed()
     assert cluster.tasks("shop_web") == []
     (revision,) = cluster.view.revisions.values()
     assert revision.state == "failed"
+
+
+def test_each_iteration_of_a_job_waits_anew() -> None:
+    """What has completed of the one before is no beginning of it."""
+    cluster = ToyCluster()
+    job = msgspec.structs.replace(needing("db"), mode=ServiceMode.REPLICATED_JOB)
+    cluster.deploy(("db", a_spec(), settings(1)), ("job", a_spec(ENDING), job))
+    cluster.settle()
+    cluster.broken.add("v1")
+    cluster.report(cluster.running("shop_db")[0], TaskState.FAILED, error="gone")
+    cluster.submit(ForceUpdate(name="shop_job", principal=SOMEBODY))
+    cluster.rounds(5)
+    assert {task.iteration for task in cluster.tasks("shop_job")} == {1}
+    cluster.broken.clear()
+    cluster.settle()
+    assert {task.iteration for task in cluster.tasks("shop_job")} == {1, 2}
 
 
 def test_a_dependent_that_runs_is_not_touched_by_what_becomes_of_the_other_service() -> None:

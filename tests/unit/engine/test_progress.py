@@ -121,6 +121,15 @@ def test_with_continue_it_is_only_told_again_and_again() -> None:
     assert cluster.kinds().count("rollout.stalled") == 3
 
 
+def test_watching_what_runs_is_no_standstill_however_long_it_takes() -> None:
+    cluster = ToyCluster()
+    watched = config(progress_deadline_ns=Duration(10 * SECOND), monitor_ns=Duration(60 * SECOND))
+    for image in ("v1", "v2"):
+        cluster.run(a_spec(image), settings(1, update=watched))
+        cluster.settle(limit=900)
+    assert [kind for kind in cluster.kinds() if kind.startswith("rollout.")] == ["rollout.updating", "rollout.completed"]
+
+
 def test_without_a_deadline_it_may_take_for_ever() -> None:
     cluster = a_stuck_update(config(progress_deadline_ns=Duration(0)))
     cluster.rounds(20, after_ns=10 * MINUTE)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import msgspec
+import pytest
+from stackd.base.time import MINUTE
 from stackd.engine.inputs import Wake
 from stackd.engine.model import Task
+from stackd.engine.schedule.spread import FAILING
 from stackd.engine.step import step
 from stackd.engine.taskstate import TaskState
 from stackd.spec.stack import (
@@ -41,6 +44,12 @@ def with_gpus(cluster: ToyCluster, number: int, *names: str) -> None:
 def gpus(cluster: ToyCluster) -> list[str]:
     """The gpus of the tasks that run, each as often as it is used."""
     return sorted(name for task in cluster.running() for one in task.generic for name in one.names)
+
+
+def fail(cluster: ToyCluster) -> None:
+    """The task that runs, or will, fails."""
+    cluster.until(lambda: bool(cluster.running()))
+    cluster.report(cluster.running()[0], TaskState.FAILED, error="gone")
 
 
 def nodes_of(tasks: list[Task]) -> Counter[str]:
@@ -186,6 +195,18 @@ def test_a_node_that_fails_again_and_again_is_still_used_where_there_is_no_other
     assert nodes_of([task for task in cluster.tasks() if task.node_id]).keys() == {"node1"}
 
 
+@pytest.mark.parametrize(("minutes", "node"), [(4, "node2"), (6, "node1")])
+def test_a_failure_counts_against_its_node_for_five_minutes(minutes: int, node: str) -> None:
+    cluster = ToyCluster(nodes=1)
+    cluster.run(a_spec(), settings(1))
+    for _ in range(FAILING - 1):
+        fail(cluster)
+    cluster.round(after_ns=minutes * MINUTE)
+    cluster.join(2)
+    fail(cluster)
+    assert cluster.live()[0].node_id == node
+
+
 def test_failures_count_for_a_new_leader_too() -> None:
     cluster = ToyCluster(nodes=1)
     cluster.run(a_spec(FLAPPING), settings(1))
@@ -247,6 +268,15 @@ def test_a_drained_node_that_is_the_only_room_leaves_the_replacement_waiting() -
     cluster.rounds(8)
     assert nodes_of(cluster.running()) == {"node2": 1}
     assert any("max replicas per node" in cluster.view.status_of(task.id).error for task in cluster.live())
+
+
+def test_tcp_and_udp_of_one_number_are_two_ports_of_a_node() -> None:
+    cluster = ToyCluster()
+    tcp, udp = (Port(target=53, published=53, protocol=protocol, mode=PublishMode.HOST) for protocol in ("tcp", "udp"))
+    cluster.deploy(("tcp", a_spec(ports=(tcp,)), settings()), ("udp", a_spec(ports=(udp,)), settings()))
+    cluster.settle()
+    cluster.deploy(("both", a_spec(ports=(tcp, udp)), settings()), stack="late")
+    assert [task.node_id for task in cluster.live("late_both")] == [""]
 
 
 def test_two_services_that_compete_for_the_last_room_leave_one_with_a_reason() -> None:

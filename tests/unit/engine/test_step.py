@@ -29,6 +29,7 @@ from stackd.engine.status import NodeStatus, TaskStatus
 from stackd.engine.step import step
 from stackd.engine.store import Store, Transaction
 from stackd.engine.taskstate import TaskState
+from stackd.spec.stack import ServiceMode
 
 from engine_builders import SOMEBODY, START, ToyCluster, a_description, a_node, a_spec, settings
 
@@ -113,6 +114,26 @@ def test_a_report_from_another_node_is_ignored() -> None:
     assert cluster.state(task) is TaskState.RUNNING
 
 
+def test_a_report_of_a_task_that_its_node_was_not_given_yet_is_ignored() -> None:
+    """Of a global service: the node is known before the task is assigned to it."""
+    cluster = ToyCluster()
+    cluster.submit(ReportNode(id=NodeId("node1"), state=NodeState.UNKNOWN))
+    cluster.run(wanted=settings(mode=ServiceMode.GLOBAL))
+    (waiting,) = cluster.tasks()
+    assert waiting.node_id == "node1"
+    cluster.report(waiting, TaskState.RUNNING)
+    assert cluster.state(waiting) is TaskState.PENDING
+
+
+def test_no_task_is_observed_to_be_in_a_state_that_is_only_ever_desired() -> None:
+    cluster = ToyCluster()
+    cluster.run()
+    cluster.settle()
+    (task,) = cluster.running()
+    cluster.report(task, TaskState.REMOVE)
+    assert cluster.state(task) is TaskState.RUNNING
+
+
 def test_a_report_on_an_unknown_task_is_ignored() -> None:
     cluster = a_cluster()
     status = TaskStatus(id=type(cluster.tasks()[0].id)("gone"), state=TaskState.FAILED, at=START)
@@ -147,6 +168,22 @@ def test_a_node_registers_once_and_the_same_again_writes_nothing() -> None:
     before = cluster.entries
     cluster.submit(RegisterNode(id=NodeId("node1"), description=a_description(1), node=a_node(1)))
     assert cluster.entries == before
+
+
+def test_since_when_a_node_is_ready_does_not_move_with_what_it_says_of_itself() -> None:
+    cluster = ToyCluster()
+    before = cluster.view.node_statuses.get("node1")
+    cluster.rounds(3)
+    cluster.describe_node(1, hostname="renamed")
+    after = cluster.view.node_statuses.get("node1")
+    assert before is not None
+    assert after is not None
+    assert (after.at, after.description.hostname) == (before.at, "renamed")
+    cluster.crash(1)
+    cluster.recover(1)
+    again = cluster.view.node_statuses.get("node1")
+    assert again is not None
+    assert again.at == cluster.now > before.at
 
 
 def test_a_stranger_is_refused() -> None:

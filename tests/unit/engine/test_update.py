@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from stackd.base.ids import NodeId
 from stackd.base.records import encode
 from stackd.base.time import MILLISECOND, SECOND, Duration
-from stackd.engine.inputs import ForceUpdate, RollbackService, ScaleService
+from stackd.engine.inputs import ForceUpdate, ReportTasks, RollbackService, ScaleService
 from stackd.engine.parts import RolloutState
 from stackd.engine.status import NodeStatus, Rollout
 from stackd.engine.store import Transaction
@@ -80,6 +81,17 @@ def test_stop_first_takes_down_as_many_slots_as_parallelism_says(parallelism: in
     cluster = a_cluster(6, config(parallelism=parallelism))
     update(cluster)
     assert lowest_running_during(cluster) == lowest
+
+
+@pytest.mark.parametrize(("parallelism", "prepared"), [(1, 2), (2, 4), (6, 10)])
+def test_as_many_are_prepared_as_are_updated_at_once_and_at_most_four_ahead_of_them(parallelism: int, prepared: int) -> None:
+    cluster = a_cluster(16, config(parallelism=parallelism))
+    update(cluster)
+    most = 0
+    while not cluster.health().converged:
+        most = max(most, sum(task.desired is TaskState.READY for task in cluster.live()))
+        cluster.round()
+    assert most == prepared
 
 
 @pytest.mark.parametrize("parallelism", [1, 2, 0])
@@ -201,6 +213,28 @@ def test_rolling_back_by_hand_can_be_undone() -> None:
     assert cluster.images() == ["v2"] * 2
 
 
+def test_a_ratio_that_is_reached_exactly_is_not_exceeded() -> None:
+    """29 of 50 is 0.58, though 0.58 times 50 is a little less than 29 in binary."""
+    cluster = a_cluster(50, config(parallelism=0, max_failure_ratio=0.58, monitor_ns=SECOND))
+    update(cluster)
+    cluster.until(lambda: len([task for task in cluster.running() if task.rollout]) == 50)
+    *borne, one_too_many = (cluster.view.status_of(task.id) for task in cluster.running()[:30])
+    for failing, state in ((borne, RolloutState.UPDATING), ([one_too_many], RolloutState.PAUSED)):
+        failed = tuple(msgspec.structs.replace(status, state=TaskState.FAILED) for status in failing)
+        cluster.submit(ReportTasks(node_id=NodeId("node1"), statuses=failed))
+        assert rollout(cluster).state is state
+
+
+def test_the_ratio_is_one_of_the_slots_that_are_updated_however_many_come_beside_them() -> None:
+    cluster = a_cluster(2, config(parallelism=0, max_failure_ratio=0.5, monitor_ns=SECOND))
+    update(cluster)
+    cluster.submit(ScaleService(name="shop_web", replicas=6, principal=SOMEBODY))
+    cluster.until(lambda: len([task for task in cluster.running() if task.rollout]) == 2)
+    for state in (RolloutState.UPDATING, RolloutState.PAUSED):
+        cluster.report(next(task for task in cluster.running() if task.rollout), TaskState.FAILED, error="killed")
+        assert rollout(cluster).state is state
+
+
 def test_failures_up_to_the_ratio_are_borne() -> None:
     cluster = a_cluster(4, config(max_failure_ratio=0.5, monitor_ns=SECOND))
     update(cluster, "v2")
@@ -225,6 +259,16 @@ def test_a_failure_after_the_monitor_window_is_not_the_updates() -> None:
     cluster.rounds(2, after_ns=SECOND)
     cluster.report(next(task for task in cluster.running() if task.rollout), TaskState.FAILED, error="killed")
     assert rollout(cluster).failed == ()
+
+
+def test_the_monitor_window_begins_when_the_task_runs_however_long_it_was_prepared_before() -> None:
+    cluster = a_cluster(2, config(delay_ns=Duration(10 * SECOND), monitor_ns=Duration(2 * SECOND)))
+    update(cluster)
+    cluster.until(lambda: cluster.images() == ["v2", "v2"])
+    (last,) = [task for task in cluster.running() if cluster.view.status_of(task.id).running_at == cluster.now]
+    assert cluster.now - last.created_at > 5 * SECOND
+    cluster.report(last, TaskState.FAILED, error="killed")
+    assert rollout(cluster).state is RolloutState.PAUSED
 
 
 def test_a_failure_of_an_old_task_is_not_the_updates() -> None:
@@ -395,6 +439,32 @@ def test_a_new_leader_goes_on_with_an_update() -> None:
     assert rollout(cluster).generation == 1
 
 
+def test_a_new_leader_keeps_the_pause_between_two_slots() -> None:
+    cluster = a_cluster(2, config(delay_ns=Duration(10 * SECOND)))
+    update(cluster)
+    cluster.until(lambda: "v2" in cluster.images())
+    cluster.new_leader()
+    cluster.settle()
+    first, second = (cluster.view.status_of(task.id).running_at for task in cluster.running())
+    assert abs(second - first) >= 10 * SECOND
+
+
+def test_what_was_prepared_stop_first_is_not_started_beside_its_old_task_when_the_settings_change() -> None:
+    """It counts on what the old task holds, and the node has no room for both."""
+    cluster = ToyCluster(cpus=8)
+    half = Resources(nano_cpus=4 * 10**9)
+    cluster.run(a_spec(reservations=half), settings(2, update=config(delay_ns=Duration(10 * SECOND))))
+    cluster.settle()
+    update(cluster, reservations=half)
+    cluster.until(lambda: [task.desired for task in cluster.live()].count(TaskState.READY) == 1 and len(cluster.running()) == 2)
+    cluster.run(a_spec("v2", reservations=half), settings(2, update=START_FIRST))
+    for _ in range(100):
+        cluster.round()
+        assert len(cluster.running()) <= 2
+    assert cluster.images() == ["v2", "v2"]
+    assert "rollout.gave_way" in cluster.kinds()
+
+
 def test_scaling_up_during_an_update_makes_tasks_of_the_new_spec_at_once() -> None:
     cluster = a_cluster(2)
     update(cluster)
@@ -508,6 +578,30 @@ def test_a_task_that_crashes_while_the_update_is_paused_comes_back_with_the_new_
     cluster.report(cluster.running()[0], TaskState.FAILED, error="killed")
     cluster.until(lambda: len(cluster.running()) == 3)
     assert sorted(cluster.images()) == ["v1", "v1", "v2"]
+
+
+def test_a_new_task_that_completes_and_need_not_run_again_has_not_failed() -> None:
+    cluster = a_cluster(2, config(monitor_ns=Duration(5 * SECOND)))
+    update(cluster, ENDING, restart=RestartPolicy(condition=RestartCondition.ON_FAILURE))
+    cluster.settle()
+    assert (rollout(cluster).state, rollout(cluster).failed) == (RolloutState.COMPLETED, ())
+
+
+def test_every_forced_update_replaces_every_task() -> None:
+    cluster = a_cluster(2)
+    for _ in range(3):
+        before = {task.id for task in cluster.running()}
+        cluster.submit(ForceUpdate(name="shop_web", principal=SOMEBODY))
+        cluster.settle()
+        assert before.isdisjoint(task.id for task in cluster.running())
+
+
+def test_each_state_of_an_update_is_told_once() -> None:
+    cluster = a_cluster(2, ROLL_BACK)
+    update(cluster, BAD)
+    cluster.settle()
+    told = [kind for kind in cluster.kinds() if kind.startswith("rollout.")]
+    assert told == ["rollout.updating", "rollout.rollback_started", "rollout.rollback_completed"]
 
 
 def test_without_a_rollback_config_a_rollback_has_the_defaults() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
+import pytest
 from stackd.base.ids import NetworkId
 from stackd.engine.inputs import RemoveService, RemoveStack
 from stackd.engine.parts import NodeState
@@ -170,9 +171,10 @@ def test_a_static_address_of_two_replicas_leaves_the_second_waiting() -> None:
     assert cluster.view.status_of(second.id).reason == "allocate.address.taken"
 
 
-def test_a_static_address_outside_of_the_subnet_is_said_to_be_impossible() -> None:
+@pytest.mark.parametrize("address", ["192.0.2.1", "10.9.0.1"])
+def test_a_static_address_outside_of_the_subnet_or_the_gateways_is_said_to_be_impossible(address: str) -> None:
     cluster = ToyCluster()
-    attachment = NetworkAttachment(network="shop_front", addresses=("192.0.2.1",))
+    attachment = NetworkAttachment(network="shop_front", addresses=(address,))
     cluster.deploy(
         ("web", a_spec(networks=(attachment,)), settings()), objects={"networks": (a_network(subnet="10.9.0.0/24"),)}
     )
@@ -199,14 +201,15 @@ def test_global_tasks_are_addressed_too() -> None:
     assert len({address_of(task) for task in cluster.tasks()}) == 3
 
 
-def test_people_are_told_once_when_addresses_run_out() -> None:
+def test_people_are_told_once_when_four_fifths_are_in_use_and_again_only_after_many_came_back() -> None:
     cluster = ToyCluster()
-    network = a_network(subnet="10.9.0.0/28")  # 13 addresses
-    run_on(cluster, network, replicas=9)
-    assert "network.crowded" not in cluster.kinds()
-    for replicas in (10, 11, 12):
+    network = a_network(subnet="10.9.0.0/28")  # 13 addresses, of which the service itself has one
+    told = []
+    for replicas in (9, 10, 12, 9, 10, 2, 9, 10):
         run_on(cluster, network, replicas=replicas)
-    assert cluster.kinds().count("network.crowded") == 1
+        cluster.settle()
+        told.append(cluster.kinds().count("network.crowded"))
+    assert told == [0, 1, 1, 1, 1, 1, 1, 2]
 
 
 def test_a_virtual_address_is_given_per_network_and_kept_through_updates() -> None:

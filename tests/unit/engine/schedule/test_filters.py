@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from stackd.engine.parts import Availability, NodeState
+from stackd.engine.schedule.filters import is_open
 from stackd.engine.schedule.placement import Discount, NodeInfo
 from stackd.spec.stack import (
     ContainerSpec,
@@ -49,6 +50,33 @@ def refusal(wanted: TaskSpec, *nodes: NodeInfo) -> tuple[str, str]:
     group = a_group(1, wanted)
     verdict = place(group, nodes, {}).unplaced[group.tasks[0].id]
     return verdict.code, verdict.sentence
+
+
+# Nodes that come up at all.
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"state": NodeState.DOWN},
+        {"state": NodeState.UNKNOWN},
+        {"state": NodeState.DISCONNECTED},
+        {"availability": Availability.PAUSE},
+        {"availability": Availability.DRAIN},
+        {"executors": ()},
+    ],
+)
+def test_a_node_that_takes_nothing_is_not_open(fields: dict[str, Any]) -> None:
+    closed = a_node("n1", **fields)
+    assert not is_open(closed.node, closed.status)
+    assert place(a_group(1), [closed], {}).assigned == {}
+
+
+def test_a_node_that_is_ready_and_active_and_has_an_executor_is_open() -> None:
+    node = a_node()
+    assert is_open(node.node, node.status)
+    assert not is_open(None, node.status)
+    assert not is_open(node.node, None)
 
 
 # Generic resources.

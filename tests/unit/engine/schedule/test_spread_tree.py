@@ -37,6 +37,12 @@ def test_six_tasks_over_two_racks_are_three_and_three_however_many_nodes_a_rack_
     assert Counter(result.assigned.values()) == {"n1": 3, "n2": 1, "n3": 1, "n4": 1}
 
 
+def test_all_nodes_without_the_label_are_one_branch() -> None:
+    nodes = [in_rack("n1", "a"), a_node("n2"), a_node("n3"), a_node("n4", labels={"other": "b"})]
+    result = place(a_group(6, spread_over(*RACKS)), nodes, {})
+    assert per_label(nodes, result, "rack") == {"a": 3, "": 3}
+
+
 def test_two_levels_are_balanced_at_the_first_label_first() -> None:
     nodes = [
         a_node(f"{dc}{rack}", labels={"dc": dc, "rack": rack})
