@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from stackd.api.views import rfc3339
-from stackd.base.time import DAY, MINUTE, Instant
+from stackd.base.time import DAY, MINUTE, SECOND, Instant
 from stackd.daemon.authoritycopy import AuthorityCopy
 from stackd.daemon.credentials import Credentials
 from stackd.manager.authority import Issuer
@@ -28,10 +28,24 @@ class _At:
 def age(data: Path, manager: Path, *, days: int) -> str:
     """Give the node in `data`, whose daemon is off, a certificate that was issued `days` ago; one that has expired did so some
     minutes ago, since the root isn't any older. `manager` is the data directory of one. Returns when it ends."""
-    authority = AuthorityCopy(manager).load()
-    assert authority is not None
     now = Instant(time.time_ns())
     then = Instant(now - days * DAY) if days < LIFE_DAYS else Instant(now - LIFE_DAYS * DAY - 10 * MINUTE)
+    return _issue(data, manager, then)
+
+
+def expire_in(data: Path, manager: Path, *, seconds: float) -> str:
+    """The same, with a certificate that ends so soon."""
+    return _issue(data, manager, Instant(time.time_ns() - LIFE_DAYS * DAY + int(seconds * SECOND)))
+
+
+def has_expired(data: Path) -> bool:
+    """Whether the certificate that the node in `data` has on its disk has ended."""
+    return Credentials.load(data).presented.expired(Instant(time.time_ns()))
+
+
+def _issue(data: Path, manager: Path, then: Instant) -> str:
+    authority = AuthorityCopy(manager).load()
+    assert authority is not None
     sealer = NodeKeys.open(manager / "key").cluster.sealer(Purpose.AUTHORITY)
     shown, key = Credentials.load(data).presented.node, NodeKey.create()
     certificate = Issuer(lambda: authority, sealer, _At(then)).issue_node(key.request(), shown.node_id, shown.role)

@@ -20,8 +20,9 @@ _STATES = {
 _PORTS_BEFORE_JOINERS = 2
 
 
-def settings_page(settings: ClusterView) -> str:
-    return page(_settings(settings))
+def settings_page(info: ClusterInfoView) -> str:
+    """What `stackd cluster update` can change."""
+    return page(_settings(info.cluster) | {"Autolock": _autolock(info), "Certificates": _life(info)})
 
 
 def _settings(settings: ClusterView) -> dict[str, str]:
@@ -59,7 +60,7 @@ def _cluster(info: ClusterInfoView, now: Instant) -> dict[str, str]:
         "Leader": info.leader,
         "Managers": ", ".join(info.managers),
         "Nodes": f"{info.nodes}, {info.nodes_ready} ready",
-        "Autolock": "on" if info.autolock else "off",
+        "Autolock": _autolock(info),
         **settings,
         **authority_lines(info, now),
     }
@@ -72,10 +73,18 @@ def authority_lines(info: ClusterInfoView, now: Instant) -> dict[str, str]:
     rotation = info.rotation
     return {
         "Root digest": info.root_digest,
-        "Certificates": f"issued for {about(info.certificate_life_seconds)}",
+        "Certificates": _life(info),
         "New root": f"{rotation.digest}, since {ago(rotation.started_at, now)}" if rotation else "",
         "Still behind": f"{count(len(rotation.behind), 'node')}: {', '.join(rotation.behind)}" if rotation else "",
     }
+
+
+def _life(info: ClusterInfoView) -> str:
+    return f"issued for {about(info.certificate_life_seconds)}" if info.root_digest else ""
+
+
+def _autolock(info: ClusterInfoView) -> str:
+    return "on" if info.autolock else "off"
 
 
 def join_page(role: str, answer: JoinTokenResponse) -> str:

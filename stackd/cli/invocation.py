@@ -79,10 +79,19 @@ class Invocation:
         host, context = self._destination()
         return not context and not host.startswith(TCP)
 
+    @property
+    def given_context(self) -> str:
+        """Name, path or token of the context with which commands go to managers far away; "" for this machine's daemon."""
+        return self._destination()[1]
+
+    def go_on_with(self, token: str) -> None:
+        """From now on use this user token in place of the context that was given."""
+        self.host, self.context = self._destination()[0], token
+
     def context_file(self) -> Path | None:
         """Where the context lies with which commands go to managers far away; None for a token, and for this machine's
         daemon."""
-        _, context = self._destination()
+        context = self.given_context
         if not context:
             return None
         from stackd.cli.contexts import context_path, is_token

@@ -32,6 +32,7 @@ from stackd.engine.inputs import FoundAuthority
 from stackd.engine.model import Authority
 from stackd.engine.parts import Principal, PrincipalKind, Role
 from stackd.manager.authority import check_root, new_authority
+from stackd.manager.membership import status_of
 from stackd.manager.reply import accepted
 from stackd.security.identity import NodeKey
 from stackd.security.keyring import NodeKeys
@@ -86,8 +87,10 @@ class LocalNode:
         if isinstance(role, ManagerRole) and not role.manager.managers.leader:
             with contextlib.suppress(StackdError):  # it is just ending
                 members = await role.member.members()
+                missed = ", ".join(status_of(member).address for member in members if not member.is_connected)
                 reached = sum(member.is_connected for member in members)
-                return f"a manager that leads: it reaches {reached} of {len(members)} managers, itself included"
+                which = f", and not {missed}" if missed else ""
+                return f"a manager that leads: it reaches {reached} of {len(members)} managers, itself included{which}"
         return role.message or self._supervisor.trouble
 
     async def init(self, request: InitRequest, caller: Caller) -> LocalNodeView:
@@ -234,7 +237,11 @@ class LocalNode:
             me = Caller(principal=Principal(kind=PrincipalKind.NODE, name=self._home.identity.node_id))
             await role.manager.cluster.leave(LeaveRequest(), me)
         else:
-            await membership.reach.ask(LEAVE, LeaveRequest())
+            try:
+                await membership.reach.ask(LEAVE, LeaveRequest())
+            except StackdError as error:
+                error.hint = error.hint or "`stackd cluster leave --force` leaves without asking: this node forgets the cluster"
+                raise
         if isinstance(role, ManagerRole):
             await self._until_dismissed(changes)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -180,7 +180,7 @@ async def managing(home: Home, keys: NodeKeys, network: Network | None, clock: C
 
     renew_expired()
     state = _State()
-    member = _member(home, keys, network, state)
+    member = _member(home, keys, network, state, desk.options.managers)
     snapshot = await member.start()
     try:
         state.store = Store() if snapshot is None else Store.restore(snapshot)
@@ -240,8 +240,9 @@ class _State:
         return self.store.view
 
 
-def _member(home: Home, keys: NodeKeys, network: Network | None, state: _State) -> ClusterMember:
-    """The member of consensus. Raises as opening the log does; StackdError("raft.address.unusable")."""
+def _member(home: Home, keys: NodeKeys, network: Network | None, state: _State, elsewhere: Sequence[str]) -> ClusterMember:
+    """The member of consensus; other members may be at `elsewhere` (HOST[:PORT]). Raises as opening the log does; StackdError
+    ("raft.address.unusable")."""
     identity = home.identity
     directory = home.open_log(keys)
     initial = decode_membership(identity.membership) if identity.membership else None
@@ -251,6 +252,7 @@ def _member(home: Home, keys: NodeKeys, network: Network | None, state: _State) 
         Hello(node=identity.node_id, cluster=identity.cluster_id),
         listen(network.listen.host, network.listen.port + 1),
         _peer_credentials(network.credentials, Fellows(state.view, identity.cluster_id)),
+        elsewhere=[address.consensus for address in map(ManagerAddress.parse, elsewhere)],
     )
     return ClusterMember(directory.disk, keys.log, directory.identity, peers=peers, initial=initial)
 

@@ -2,7 +2,8 @@
 
 The address is that of the node's directory (`Identity.advertise`); what is known lies in the log. They differ after a start
 with another `--advertise-addr`. The manager finds the others at theirs, and they know it by its certificate, so consensus goes
-on meanwhile; it takes managers at addresses that are still good.
+on meanwhile. If none of them is where it was, each looks for them at the addresses that it was told (`UpOptions.managers`,
+`TlsPeers`): who answers there shows who it is. The one that comes to lead then moves first, and the others ask it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from stackd.api.addresses import ManagerAddress
 from stackd.api.cluster import CLUSTER_METHODS, MoveManagerRequest
 from stackd.api.nodes import ask
 from stackd.api.secure import TlsMaterial
-from stackd.base.errors import StackdError
+from stackd.base.errors import StackdError, Unavailable
 from stackd.manager.managers import Managers
 from stackd.raft.consensus import Cluster
 
@@ -46,5 +47,9 @@ async def _tell(managers: Managers, consensus: Cluster, advertise: ManagerAddres
     leader = managers.elsewhere()
     if leader is None:
         await consensus.add(managers.me, advertise.consensus)
-    else:
-        await ask(str(leader), material, MOVE_MANAGER, MoveManagerRequest(address=str(advertise)))
+        return
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):  # it may have to move itself first: then nobody is at that address
+            await ask(str(leader), material, MOVE_MANAGER, MoveManagerRequest(address=str(advertise)))
+    except TimeoutError:
+        raise Unavailable("api.manager.unreachable", f"the manager at {leader} does not answer") from None

@@ -18,8 +18,8 @@ class UpOptions:
     else it is a cluster of its own. `executor` is auto, docker or process; auto is decided once per data directory.
     `docker_host` "" means $DOCKER_HOST or the engine's usual socket. `interval_ns` is how often a git source is looked at.
     `metrics_address` is HOST:PORT, "" for none. `listen` and `advertise` are HOST[:PORT], "" for what they were: where the node
-    serves others while it is a manager, and how they reach it. `managers` are HOST[:PORT] of managers to ask
-    before those that the node remembers."""
+    serves others while it is a manager, and how they reach it. `managers` are HOST[:PORT] of managers that may not be where
+    the node remembers them: they are asked first, and a manager looks there for those that it doesn't find."""
 
     data_dir: Path
     source_dir: Path | None = None

@@ -16,7 +16,7 @@ from stackd.api.addresses import ManagerAddress
 from stackd.api.cluster import CLUSTER_METHODS, RenewRequest, RenewResponse
 from stackd.api.dispatch import Standing
 from stackd.api.join import RenewalRequest, renew_expired
-from stackd.base.errors import StackdError, Unavailable
+from stackd.base.errors import Refused, StackdError, Unavailable
 from stackd.base.ids import Entropy
 from stackd.base.time import SECOND, Clock, Instant
 from stackd.daemon.credentials import Credentials
@@ -29,8 +29,12 @@ log = logging.getLogger(__name__)
 
 RENEW = next(method for method in CLUSTER_METHODS if method.name == "Renew")
 
-LOOK_SECONDS = 3600.0
-"""The clock is looked at again after this at the latest: it may have been set."""
+LOOK_SECONDS = 300.0
+"""The clock is looked at again after this at the latest: it may have been set, or the machine may have slept."""
+
+EXPIRED_SECONDS = 15.0
+"""Between two attempts at the most once the certificate has expired: until there is another the node has no part in anything,
+and the managers may be back at any moment. A thousand nodes that do so cost those half a processor."""
 
 
 class Renewal:
@@ -98,9 +102,9 @@ class Renewal:
         return by_age if self._asked_for is None else min(by_age, self._asked_for)
 
     def _pause_after(self, failures: int) -> int:
-        """Not beyond the end of the certificate: then there is more that can be done."""
+        """Not beyond the end of the certificate: then there is more that can be done, and more need of it."""
         left = self._credentials.presented.not_after - self._clock.now()
-        return min(retry_after(failures), left) if left > 0 else retry_after(failures)
+        return min(retry_after(failures), left if left > 0 else int(EXPIRED_SECONDS * SECOND))
 
     async def _wait_until_due(self) -> None:
         while (left := (self.due - self._clock.now()) / SECOND) > 0:
@@ -126,16 +130,19 @@ class Renewal:
         return self._credentials.presented.expired(self._clock.now())
 
     async def _renew_expired(self) -> None:
-        """Ask where nodes join; if nobody leads, do it alone. Raises Unavailable if that isn't possible."""
+        """Ask where nodes join; if nobody can answer there, do it alone. Raises StackdError if that isn't possible."""
         try:
             await self._ask_joiners()
-        except Unavailable:
+        except Refused:
+            raise
+        except StackdError:
             self._renew_alone()
             if self._has_expired():
                 raise
 
     async def _ask_joiners(self) -> None:
-        """The key stays: it is what proves who we are."""
+        """The key stays: it is what proves who we are. A manager whose own certificate has expired (this one, if it is a
+        manager) can't show that it is one: the next is asked. Raises Refused if the cluster says no."""
         material = self._credentials.material()
         key = NodeKey.load(material.key)
         question = RenewalRequest(certificate=material.certificate, request=key.request())
@@ -143,7 +150,9 @@ class Renewal:
         for address in tuple(self._reach.managers()):
             try:
                 answer = await renew_expired(ManagerAddress.parse(address).joiners, material.roots, question)
-            except Unavailable as error:
+            except Refused:
+                raise
+            except StackdError as error:
                 last = error
             else:
                 self._take(answer.certificate, key, answer.roots, answer.managers)

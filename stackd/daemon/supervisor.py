@@ -204,7 +204,10 @@ class Supervisor:
         if self.home.station is not Station.MANAGER:
             return
         if not is_here(now.listen.host):
-            hint = "if it has another one now: `stackd daemon --advertise-addr ADDRESS`"
+            hint = (
+                "if it has another one now: `stackd daemon --advertise-addr ADDRESS`, with --manager-addr ADDRESS for each "
+                "other manager that has moved as well"
+            )
             raise Refused("daemon.address.gone", f"this host has no address {now.listen.host} any more", hint=hint)
         if not is_here(now.advertise.host):
             log.warning("this host has no such address: advertised=%s; --advertise-addr names another one", now.advertise)

@@ -79,7 +79,7 @@ def check_dismissal(members: Sequence[Member], node: NodeId, name: str) -> None:
         return
     remaining = [member for member in voters.values() if member.node != node]
     if not remaining:
-        hint = "promote another node first, or end the cluster with `stackd down`"
+        hint = "promote another node first; to end the cluster, `stackd cluster leave --force` there"
         raise Refused("node.demote.last", f"{name} is the only manager", hint=hint)
     reachable = [member for member in remaining if member.is_connected]
     if 2 * len(reachable) <= len(remaining):

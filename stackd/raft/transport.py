@@ -5,7 +5,8 @@ may not know that it is there. Should both have dialled, the stream from the low
 has dialled replaces the old one.
 
 Who is at the other end is said by its certificate, which must be of the node that was dialled, or of any node of the cluster;
-what the first frame, the `Hello`, says has to agree with it.
+what the first frame, the `Hello`, says has to agree with it. So an address is only where to look: a member that isn't at its
+own is looked for at those that this one was told besides, and members that have all moved find each other again.
 
 Everything runs in the thread that calls `poll`: sockets never block, and names are looked up in threads of their own, so
 neither a silent address nor a silent name server holds up the others. Connections that live keep the certificate with which
@@ -32,6 +33,7 @@ from stackd.base.records import encode
 from stackd.raft.address import Address, Resolver, literal
 from stackd.raft.credentials import Credentials, checked
 from stackd.raft.greeting import MAX_HELLO_BYTES, hello_in, name_in
+from stackd.raft.links import Link, Opening
 from stackd.raft.peers import MAX_MESSAGE_BYTES, MAX_QUEUED_BYTES, Connected, Disconnected, Hello, PeerEvent, Received
 from stackd.raft.stream import Stream, StreamBroken
 
@@ -63,33 +65,6 @@ class TransportLimits:
 DEFAULT_TRANSPORT_LIMITS = TransportLimits()
 
 
-@dataclass(slots=True)
-class _Link:
-    """The way to one other member. Without an address it came by itself, and isn't dialled."""
-
-    address: str | None
-    stream: Stream | None = None
-    was_dialled: bool = False
-    """Whether this side has dialled `stream`."""
-    opened_at: float = 0.0
-    dialling: bool = False
-    """A stream to it is being opened, or its name looked up."""
-    next_dial: float = 0.0
-    attempts: int = 0
-    trouble: str = ""
-
-
-@dataclass(slots=True)
-class _Opening:
-    """A stream that has not said who it is: whom it was dialled to (an accepted one: nobody), and until when it may."""
-
-    stream: Stream
-    dialled: str | None
-    until: float
-    name: str = ""
-    """As its certificate says, once TLS is up."""
-
-
 class TlsPeers:
     """`peers.Peers` over TCP. It owns `listener`."""
 
@@ -99,18 +74,22 @@ class TlsPeers:
         listener: socket.socket,
         credentials: Credentials,
         *,
+        elsewhere: Sequence[str] = (),
         limits: TransportLimits = DEFAULT_TRANSPORT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
         chance: random.Random | None = None,
     ) -> None:
+        """`elsewhere` are more addresses ("host:port") at which members may be: who isn't found at its own is looked for
+        there."""
         self._hello = hello
         self._listener = listener
         self._credentials = credentials
+        self._elsewhere = elsewhere
         self._limits = limits
         self._clock = clock
         self._chance = chance or random.Random()
-        self._links: dict[str, _Link] = {}
-        self._opening: dict[int, _Opening] = {}
+        self._links: dict[str, Link] = {}
+        self._opening: dict[int, Opening] = {}
         self._open: dict[int, tuple[str, Stream]] = {}
         self._watched: dict[int, int] = {}
         """What `_epoll` waits for, by file descriptor."""
@@ -151,7 +130,7 @@ class TlsPeers:
             if link.address is not None and wanted.get(peer) != link.address:
                 self._cut(peer, link)
         for peer, address in wanted.items():
-            link = self._links.setdefault(peer, _Link(address, next_dial=self._clock() + self._least_wait_seconds(peer)))
+            link = self._links.setdefault(peer, Link(address, next_dial=self._clock() + self._least_wait_seconds(peer)))
             link.address = address
 
     def poll(self, timeout: float | None) -> Sequence[PeerEvent]:
@@ -227,12 +206,12 @@ class TlsPeers:
         for opening in [opening for opening in self._opening.values() if opening.until <= now]:
             self._give_up(opening, StreamBroken("raft.peer.unreachable", "it doesn't answer"))
         for peer, link in lacking:
-            if _is_to_dial(link) and link.next_dial <= now:
+            if link.is_to_dial and link.next_dial <= now:
                 self._dial(peer, link, now)
         if self._accept_again is not None and self._accept_again <= now:
             self._accept_again = None
             self._epoll.register(self._listener.fileno(), select.EPOLLIN)
-        dials = [link.next_dial for _, link in lacking if _is_to_dial(link)]
+        dials = [link.next_dial for _, link in lacking if link.is_to_dial]
         ends = [opening.until for opening in self._opening.values()]
         return min((*dials, *ends, *filter(None, [self._accept_again])), default=None)
 
@@ -241,23 +220,29 @@ class TlsPeers:
     def _least_wait_seconds(self, peer: str) -> float:
         return 0.0 if self._hello.node < peer else self._limits.higher_waits_seconds
 
-    def _dial(self, peer: str, link: _Link, now: float) -> None:
-        assert link.address is not None
-        link.dialling = True
+    def _dial(self, peer: str, link: Link, now: float) -> None:
+        link.dialling, link.place = True, self._place_of(link)
         try:
-            address = literal(link.address)
+            address = literal(link.place)
         except ValueError as exc:
             self._fail_to_dial(peer, link, StreamBroken("raft.peer.unreachable", str(exc)))
             return
         if address is None:
-            self._resolver.begin(link.address)
+            self._resolver.begin(link.place)
         else:
             self._connect(peer, link, address, now)
+
+    def _place_of(self, link: Link) -> str:
+        """Where to dial it: its own address and, in turn, those where nobody has been found."""
+        assert link.address is not None
+        found = {other.address for other in self._links.values() if other.stream is not None}
+        places = (link.address, *(place for place in self._elsewhere if place not in found))
+        return places[link.attempts % len(places)]
 
     def _dial_resolved(self, now: float) -> None:
         for name, addresses in self._resolver.take().items():
             for peer, link in self._links.items():
-                if link.address != name or not link.dialling or self._is_opening(peer):
+                if link.place != name or not link.dialling or self._is_opening(peer):
                     continue
                 if addresses:
                     self._connect(peer, link, addresses[link.attempts % len(addresses)], now)
@@ -267,7 +252,7 @@ class TlsPeers:
     def _is_opening(self, peer: str) -> bool:
         return any(opening.dialled == peer for opening in self._opening.values())
 
-    def _connect(self, peer: str, link: _Link, address: Address, now: float) -> None:
+    def _connect(self, peer: str, link: Link, address: Address, now: float) -> None:
         try:
             context = checked(self._credentials.to_dial())
             stream = Stream(address.begin_to_connect(), context, connected=False, dialled=True)
@@ -276,7 +261,7 @@ class TlsPeers:
         except StackdError as exc:
             self._fail_to_dial(peer, link, exc)
         else:
-            self._opening[stream.fd] = _Opening(stream, peer, now + self._limits.opening_seconds)
+            self._opening[stream.fd] = Opening(stream, peer, now + self._limits.opening_seconds)
             self._watch(stream)
 
     def _accept(self) -> None:
@@ -303,10 +288,10 @@ class TlsPeers:
             raw.close()
             self._refuse(str(exc))
             return
-        self._opening[stream.fd] = _Opening(stream, None, self._clock() + self._limits.opening_seconds)
+        self._opening[stream.fd] = Opening(stream, None, self._clock() + self._limits.opening_seconds)
         self._watch(stream)
 
-    def _go_on_opening(self, opening: _Opening) -> None:
+    def _go_on_opening(self, opening: Opening) -> None:
         stream = opening.stream
         try:
             if not stream.advance():
@@ -327,15 +312,15 @@ class TlsPeers:
         except StreamBroken as broken:
             self._give_up(opening, broken)
 
-    def _join(self, opening: _Opening, hello: Hello) -> None:
+    def _join(self, opening: Opening, hello: Hello) -> None:
         """The stream is open. One that was there before is gone, and nothing more of it is heard."""
         peer, stream, dialled = hello.node, opening.stream, opening.dialled is not None
-        link = self._links.setdefault(peer, _Link(None))
+        link = self._links.setdefault(peer, Link(None))
         if link.stream is not None:
             self._check_supersedes(link, dialled, peer)
             self._drop(peer, link.stream)
         del self._opening[stream.fd]
-        link.stream, link.was_dialled, link.opened_at, link.trouble = stream, dialled, self._clock(), ""
+        link.stream, link.was_dialled, link.opened_at, link.trouble, link.place = stream, dialled, self._clock(), "", ""
         if dialled:
             link.dialling = False
         self._open[stream.fd] = (peer, stream)
@@ -343,7 +328,7 @@ class TlsPeers:
         log.info("connected peer=%s", peer)
         self._deliver(peer, stream)
 
-    def _check_supersedes(self, link: _Link, dialled: bool, peer: str) -> None:
+    def _check_supersedes(self, link: Link, dialled: bool, peer: str) -> None:
         """Of two streams the one from the side that dials first stays; both sides see it so."""
         if dialled != link.was_dialled and dialled != (self._hello.node < peer):
             raise StreamBroken("raft.peer.closed", "there is a stream to it already")
@@ -389,7 +374,7 @@ class TlsPeers:
             link.attempts = 0
         self._retry(peer, link, broken)
 
-    def _drop(self, peer: str, stream: Stream) -> _Link:
+    def _drop(self, peer: str, stream: Stream) -> Link:
         del self._open[stream.fd]
         self._close(stream)
         link = self._links[peer]
@@ -397,7 +382,7 @@ class TlsPeers:
         self._events.append(Disconnected(peer))
         return link
 
-    def _give_up(self, opening: _Opening, broken: StackdError) -> None:
+    def _give_up(self, opening: Opening, broken: StackdError) -> None:
         """A stream did not come to be."""
         del self._opening[opening.stream.fd]
         self._close(opening.stream)
@@ -409,7 +394,7 @@ class TlsPeers:
         elif link is None or link.stream is None:
             self._refuse(broken.message)
 
-    def _cut(self, peer: str, link: _Link) -> None:
+    def _cut(self, peer: str, link: Link) -> None:
         """It is no peer any more, or has another address."""
         for opening in [opening for opening in self._opening.values() if peer in (opening.dialled, opening.name)]:
             del self._opening[opening.stream.fd]
@@ -423,17 +408,17 @@ class TlsPeers:
             self._epoll.unregister(stream.fd)
         stream.close()
 
-    def _fail_to_dial(self, peer: str, link: _Link, error: StackdError) -> None:
+    def _fail_to_dial(self, peer: str, link: Link, error: StackdError) -> None:
         link.dialling = False
         self._retry(peer, link, error)
 
-    def _retry(self, peer: str, link: _Link, error: StackdError) -> None:
-        """Say why there is no stream, once, and dial after a while."""
+    def _retry(self, peer: str, link: Link, error: StackdError) -> None:
+        """Say why there is no stream, once, and dial after a while. That it isn't elsewhere either is nothing to tell."""
         delay = min(self._limits.longest_retry_seconds, self._limits.first_retry_seconds * 2.0 ** min(link.attempts, 16))
         link.attempts += 1
         link.next_dial = self._clock() + max(self._least_wait_seconds(peer), delay * (0.5 + self._chance.random() / 2))
         trouble = f"{error.message} [{error.code}]"
-        if trouble != link.trouble:
+        if trouble != link.trouble and link.place in ("", link.address):
             link.trouble = trouble
             log.warning("no connection peer=%s address=%s code=%s reason=%s", peer, link.address, error.code, error.message)
 
@@ -441,7 +426,3 @@ class TlsPeers:
         if why != self._last_refusal:
             self._last_refusal = why
             log.warning("turned a connection away reason=%s", why)
-
-
-def _is_to_dial(link: _Link) -> bool:
-    return link.address is not None and link.stream is None and not link.dialling

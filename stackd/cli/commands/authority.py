@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from stackd.api.cluster import IssuedUser, IssueUserRequest, RotateRootRequest, UserRequest
+from stackd.api.views import ClusterInfoView
 from stackd.base.errors import StackdError
 from stackd.base.time import SECOND, Duration, Instant
 from stackd.cli.client import ControlClient
 from stackd.cli.clusterpages import authority_lines
 from stackd.cli.commands.objects import content_of
-from stackd.cli.contexts import Context, encode_context, encode_token, lifetime, read_context, store_context
+from stackd.cli.contexts import Context, encode_context, encode_token, lifetime, load_context, store_context
 from stackd.cli.invocation import Invocation, pass_invocation
 from stackd.cli.options import DURATION, example, host_option, output_option, wait_options
 from stackd.cli.output import document, list_document, page, table
@@ -43,16 +44,22 @@ def info(invocation: Invocation) -> None:
     with invocation.daemon() as daemon:
         found = daemon.cluster_info()
     if invocation.as_json:
-        facts = {"root_digest": found.root_digest, "certificate_life_seconds": found.certificate_life_seconds}
-        click.echo(document("Authority", facts | {"rotation": found.rotation}))
+        click.echo(document("Authority", _facts(found)))
     else:
         click.echo(page(authority_lines(found, invocation.now())) if found.root_digest else "The cluster has no certificates.")
 
 
-@ca.command(epilog=example("stackd cluster ca rotate", "stackd cluster ca rotate --ca-cert root.pem --ca-key root.key"))
+@ca.command(
+    epilog=example(
+        "stackd cluster ca rotate",
+        "stackd cluster ca rotate --ca-cert root.pem --ca-key root.key",
+        "stackd cluster ca rotate > new-token    # with a user token in $STACKD_CONTEXT",
+    )
+)
 @click.option("--ca-cert", metavar="FILE", help="Root certificate (PEM) to take instead of a new one.")
 @click.option("--ca-key", metavar="FILE", help="Its key (PEM).")
 @wait_options
+@output_option("table", "json")
 @host_option
 @pass_invocation
 def rotate(invocation: Invocation, ca_cert: str | None, ca_key: str | None, detach: bool, timeout: Duration) -> None:
@@ -60,37 +67,63 @@ def rotate(invocation: Invocation, ca_cert: str | None, ca_key: str | None, deta
 
     The command ends when every node uses the new one. Nodes that are down hold it up; remove those that don't come back. Join
     tokens are new afterwards. The contexts of people work until then, and have to be issued anew; one with which this is
-    called is replaced where it lies.
+    called is replaced where it lies, and in place of a user token another one is printed.
     """
     if bool(ca_cert) != bool(ca_key):
         raise click.UsageError("--ca-cert and --ca-key belong together")
     request = RotateRootRequest(root=content_of(ca_cert) if ca_cert else b"", key=content_of(ca_key) if ca_key else b"")
     with invocation.daemon() as daemon:
-        daemon.rotate_root(request)
-        own = _renew_context(invocation, daemon)
-        others = [f"{one.name} ({one.role})" for one in daemon.users().items if one.name != own]
+        found = daemon.rotate_root(request)
+        own = _issue_own_anew(invocation, daemon)
+        others = [f"{one.name} ({one.role})" for one in daemon.users().items if own is None or one.name != own.name]
+    token = _put_in_place(invocation, own) if own is not None else ""
     if others:
         click.echo(f"contexts work until the rotation ends; issue them anew for {', '.join(others)}: {_ISSUE}", err=True)
-    if detach:
-        click.echo("The root certificate is being replaced; `stackd cluster ca info` shows how far it is.")
-        return
-    with invocation.daemon() as daemon:  # with the new context: managers soon accept no other
-        settle(invocation, lambda: _sight(daemon), timeout, "it goes on; `stackd cluster ca info` shows it")
-        digest = daemon.cluster_info().root_digest
-    click.echo(f"Every node uses the new root certificate ({digest}).")
+    try:
+        if not detach:
+            with invocation.daemon() as daemon:  # with the new context: managers soon accept no other
+                settle(invocation, lambda: _sight(daemon), timeout, "it goes on; `stackd cluster ca info` shows it")
+                found = daemon.cluster_info()
+    finally:
+        if invocation.as_json:
+            click.echo(document("Authority", _facts(found) | ({"token": token} if token else {})))
+    if not invocation.as_json:
+        how_far = "The root certificate is being replaced; `stackd cluster ca info` shows how far it is."
+        done = f"Every node uses the new root certificate ({found.root_digest})."
+        click.echo(how_far if detach else done, err=bool(token))
 
 
-def _renew_context(invocation: Invocation, daemon: ControlClient) -> str:
-    """Replace the context with which this was called by one of the new root; whose it is, "" if there is none."""
-    path = invocation.context_file()
-    if path is None:
-        return ""
-    present, key = read_context(path), NodeKey.create()
+def _issue_own_anew(invocation: Invocation, daemon: ControlClient) -> Context | None:
+    """The context with which this was called, with a certificate of the new root; None if there is none."""
+    if not invocation.given_context:
+        return None
+    present, key = load_context(invocation.given_context, invocation.environment), NodeKey.create()
     life = lifetime(present.certificate.encode()) // SECOND
     request = IssueUserRequest(name=present.name, role=UserRole(present.role), request=key.request(), life_seconds=life)
-    store_context(path, _context(present.name, present.role, key, daemon.issue_user(request)))
-    click.echo(f"the context {path} is a new one", err=True)
-    return present.name
+    return _context(present.name, present.role, key, daemon.issue_user(request))
+
+
+def _put_in_place(invocation: Invocation, context: Context) -> str:
+    """Let this context take the place of the one with which this was called, and go on with it; the user token that it is, ""
+    for a file. A token can't be replaced where it is, so it is shown at once: it counts whatever becomes of the waiting."""
+    if (path := invocation.context_file()) is not None:
+        store_context(path, context)
+        click.echo(f"the context {path} is a new one", err=True)
+        return ""
+    token = encode_token(context)
+    invocation.go_on_with(token)
+    click.echo(f"the user token of {context.name} works until the rotation ends; this one takes its place", err=True)
+    if not invocation.as_json:
+        click.echo(token)
+    return token
+
+
+def _facts(found: ClusterInfoView) -> dict[str, object]:
+    return {
+        "root_digest": found.root_digest,
+        "certificate_life_seconds": found.certificate_life_seconds,
+        "rotation": found.rotation,
+    }
 
 
 def _sight(daemon: ControlClient) -> Sight:
@@ -105,7 +138,7 @@ def _sight(daemon: ControlClient) -> Sight:
 @ca.command(
     epilog=example(
         "stackd cluster ca user ann --role deployer --out ann.json",
-        "stackd cluster ca user ann --role viewer > ~/.config/stackd/contexts/shop.json",
+        "stackd cluster ca user ann --role viewer --out ~/.config/stackd/contexts/shop.json",
         "stackd cluster ca user ci --role deployer --token --expiry 720h",
         "stackd cluster ca user ann --rm",
     )

@@ -18,6 +18,10 @@ from stackd.cli.output import document
 
 _PACKAGE = "stackd.cli.commands"
 _NO_LEADER = "manager.no_leader"
+_LOST_QUORUM = (
+    "if it stays so, bring back the managers that this one doesn't reach; only if they are gone for good: `stackd cluster "
+    "force-new --help`"
+)
 _NO_CLUSTER_HERE = ("daemon.no_cluster", "daemon.not_a_manager", "daemon.locked")
 
 
@@ -67,7 +71,7 @@ def info(invocation: Invocation) -> None:
     else:
         click.echo(info_page(here, found, invocation.now()))
     if trouble is not None and trouble.code == _NO_LEADER:
-        raise trouble
+        raise Unavailable(_NO_LEADER, trouble.message, hint=_LOST_QUORUM)
 
 
 @click.command(
@@ -108,7 +112,7 @@ def update(
         if cert_expiry is not None:
             daemon.change_certificates(ChangeCertificatesRequest(life_seconds=cert_expiry // SECOND))
         key = _set_autolock(daemon, autolock)
-    click.echo(document("Cluster", settings) if invocation.as_json else settings_page(settings))
+        click.echo(document("Cluster", settings) if invocation.as_json else settings_page(daemon.cluster_info()))
     if key:
         click.echo(unlock_key_page(key), err=True)
 

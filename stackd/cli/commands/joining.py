@@ -126,9 +126,9 @@ def join(
 
 def _join_sight(daemon: ControlClient, joined: Future[LocalNodeView]) -> Sight:
     """How far the node is, which has come to the end of it when it is ready, or was refused."""
+    here = daemon.local_node()
     if joined.done() and joined.exception() is not None:
         return Sight({}, True)
-    here = daemon.local_node()
     ready = joined.done() and here.state in (Role.WORKER, Role.MANAGER) and not here.message
     return Sight({"node": line} if (line := _progress(here, ready=ready)) else {}, ready)
 

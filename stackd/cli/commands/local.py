@@ -100,7 +100,13 @@ def up(
         announcer.close()
 
 
-@click.command(epilog=example("stackd daemon", "stackd daemon --data-dir /srv/stackd --metrics-addr 127.0.0.1:9323"))
+@click.command(
+    epilog=example(
+        "stackd daemon",
+        "stackd daemon --data-dir /srv/stackd --metrics-addr 127.0.0.1:9323",
+        "stackd daemon --advertise-addr 10.1.0.1 --manager-addr 10.1.0.2 --manager-addr 10.1.0.3",
+    )
+)
 @DATA_DIR
 @EXECUTOR
 @DOCKER_HOST
@@ -130,7 +136,7 @@ def up(
     "managers",
     multiple=True,
     metavar="HOST[:PORT]",
-    help="A manager to ask, where none answers any more at an address that this node remembers (repeatable).",
+    help="Where another manager is, if it isn't any more where this node remembers it (repeatable).",
 )
 @_LOG_LEVEL
 @pass_invocation

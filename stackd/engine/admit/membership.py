@@ -93,7 +93,7 @@ def _check_not_last(view: View, node: Node) -> None:
         raise Refusal(
             "node.demote.last",
             f"{_name(view, node.id)} is the only manager",
-            "promote another node first, or end the cluster with `stackd down`",
+            "promote another node first; to end the cluster, `stackd cluster leave --force` there",
         )
 
 
@@ -119,15 +119,20 @@ def _announce(draft: Draft, before: Node, after: Node, given: UpdateNode) -> Non
         draft.event("node.labels", name, "labels changed", principal=given.principal)
 
 
-def _announce_manager(draft: Draft, status: NodeStatus, now: ManagerStatus | None) -> None:
-    """Who leads and how addresses move is no news; a manager that comes, goes or can't be reached is."""
-    before, name = status.manager, _name(draft, status.id)
-    if before is None:
+def _announce_manager(draft: Draft, status: NodeStatus, reported: ManagerStatus | None) -> None:
+    """Who leads and how addresses move is no news; a manager that comes, goes or can't be reached is. One comes with its vote:
+    a member without one may never have been reached."""
+    before, now, name = _with_vote(status.manager), _with_vote(reported), _name(draft, status.id)
+    if before is None and now is not None:
         draft.event("node.manager", name, "is a manager now")
-    elif now is None:
+    elif before is not None and now is None:
         draft.event("node.manager", name, "is no manager any more")
-    elif before.reachable is not now.reachable:
+    elif before is not None and now is not None and before.reachable is not now.reachable:
         draft.event("node.manager", name, "the manager is reachable again" if now.reachable else "the manager is unreachable")
+
+
+def _with_vote(manager: ManagerStatus | None) -> ManagerStatus | None:
+    return manager if manager is not None and manager.voter else None
 
 
 def _node(view: View, node_id: NodeId) -> Node:

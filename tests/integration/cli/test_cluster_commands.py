@@ -95,6 +95,11 @@ def test_a_cluster_is_formed_used_from_afar_and_taken_apart(cluster: Cluster, tm
     assert rotated.stdout.startswith("Every node uses the new root certificate"), rotated.stderr
     assert f"the context {admin} is a new one\n" in rotated.stderr
     assert from_afar(two, admin, "node", "ls", "-o", "name").stdout == "node1\nnode2\n"
+    token = from_afar(two, admin, "cluster", "ca", "user", "ci", "--role", "admin", "--token").stdout.strip()
+    rotated = from_afar(two, token, "cluster", "ca", "rotate")
+    assert rotated.stderr.splitlines()[-1].startswith("Every node uses the new root certificate"), rotated.stderr
+    assert from_afar(two, rotated.stdout.strip(), "node", "ls", "-o", "name").stdout == "node1\nnode2\n"
+    assert from_afar(two, token, "node", "ls").returncode == 1
 
     run(two, "node", "demote", "self")
     assert run(two, "cluster", "leave") == "Node left the cluster.\n"

@@ -1,4 +1,5 @@
-"""A manager whose host comes back with another address: it says what to do, and then everybody knows where it is."""
+"""Managers whose hosts come back with other addresses, one of them or all: they say what to do, and then everybody knows
+where they are."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from cluster import PORT, Cluster, ClusterNode
+from cluster import PORT, Cluster, ClusterNode, cluster_of
 from sleepers import deploy, running
 
 pytestmark = pytest.mark.needs("root", "net")
@@ -66,3 +67,29 @@ def test_a_worker_whose_only_manager_has_moved_is_told_where_it_is(cluster: Clus
     cluster.until_ready(1)
     with worker.client() as client:
         assert client.local_node().managers == (f"10.213.0.101:{PORT}",)
+
+
+def test_managers_that_have_all_moved_find_each_other_where_they_are_told() -> None:
+    with cluster_of(4) as cluster:
+        cluster.form(3)
+        deploy(cluster[0])
+        before = running(cluster[0])
+        places = {node.name: f"10.213.0.{101 + number}" for number, node in enumerate(cluster.nodes)}
+        for node in cluster.nodes:
+            node.kill()
+        for node in cluster.nodes:
+            move(node, places[node.name])
+            others = [places[other.name] for other in cluster.nodes[:3] if other is not node]
+            told = [word for place in others for word in ("--manager-addr", place)]
+            node.options = ("--advertise-addr", places[node.name], *told)
+        cluster.start()
+        cluster.until_ready(3)
+        known = {f"{places[node.name]}:{PORT}" for node in cluster.nodes[:3]}
+        for node in cluster.nodes:
+            cluster.eventually(partial(remembers, node, known), "everybody knows all of the new addresses")
+        assert running(cluster[1]) == before
+
+
+def remembers(node: ClusterNode, managers: set[str]) -> bool:
+    with node.client() as client:
+        return set(client.local_node().managers) == managers

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from stackd.raft.peers import MAX_MESSAGE_BYTES, Connected, Disconnected, Hello,
 from stackd.raft.transport import TlsPeers, TransportLimits
 
 from certificates import Authority, tls_context
+from node import free_port
 
 WAIT_SECONDS = 10.0
 QUICK = TransportLimits(opening_seconds=1.0, first_retry_seconds=0.01, longest_retry_seconds=0.05, higher_waits_seconds=0.1)
@@ -62,12 +63,13 @@ class Network:
         hello: Hello | None = None,
         limits: TransportLimits = QUICK,
         port: int = 0,
+        elsewhere: Sequence[str] = (),
     ) -> Member:
         listener = listen("127.0.0.1", port)
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         hello = hello or Hello(node=name, cluster="cluster1")
         credentials = credentials or self.authority.credentials(name)
-        peers = TlsPeers(hello, listener, credentials, limits=limits, chance=random.Random(1))
+        peers = TlsPeers(hello, listener, credentials, elsewhere=elsewhere, limits=limits, chance=random.Random(1))
         self.members.append(Member(name, peers, address))
         return self.members[-1]
 
@@ -185,6 +187,19 @@ def test_a_member_that_the_other_does_not_know_reaches_it(network: Network, know
     pair[knows].peers.send(pair[1 - knows].name, b"again")
     network.until(lambda: len(pair[1 - knows].messages()) == 2)
     assert [member.connections() for member in pair] == [1, 1]
+
+
+def test_members_none_of_whom_is_where_it_was_find_each_other_at_the_addresses_that_they_are_told(network: Network) -> None:
+    ports = {name: free_port() for name in "abc"}
+    places = [f"127.0.0.1:{port}" for port in ports.values()]
+    members = [network.member(name, port=port, elsewhere=places) for name, port in ports.items()]
+    for member in members:
+        member.peers.set_peers({name: f"127.0.0.1:{9 + number}" for number, name in enumerate(ports)})
+    network.until(lambda: all(member.connections() == 2 for member in members))
+    assert not any(member.peers.troubles() for member in members)
+    for member in members:
+        member.peers.set_peers({name: f"127.0.0.1:{port}" for name, port in ports.items()})
+    network.until(lambda: all(member.connections() > 2 and member.is_connected() for member in members))
 
 
 def test_of_two_streams_the_one_that_the_lower_id_dialled_stays(network: Network) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from stackd.engine.parts import UserRole
 from stackd.security.authority import Authority
 from stackd.security.identity import NodeKey, UserIdentity
 
+from cli_control import a_rotation
 from cli_runner import NOW, Stackd
 
 SOCKET = "unix:///run/stackd.sock"
@@ -151,6 +153,37 @@ def test_who_replaces_the_root_from_afar_has_a_context_of_the_new_one_where_the_
     assert NodeKey.load(present.key.encode()).request()
     assert present.key != former.key
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def with_a_token(stackd: Stackd, ann: Context, *, host: str = "") -> str:
+    """An environment with a user token and, perhaps, a manager's address; the certificate that ann is issued again."""
+    former = encode_token(ann)
+    stackd.environment = {"STACKD_CONTEXT": former} | ({"STACKD_HOST": host} if host else {})
+    stackd.control.user_list = [UserView(name="ann", role="viewer", created_at=None)]
+    stackd.control.issued = IssuedUser(certificate=ann.certificate.encode(), roots=b"both", managers=("10.0.0.3:2377",))
+    return former
+
+
+def test_who_replaces_the_root_with_a_user_token_is_given_the_one_that_takes_its_place(stackd: Stackd, ann: Context) -> None:
+    former = with_a_token(stackd, ann, host="tcp://10.0.0.1")
+    stackd.control.rotations = [a_rotation("n0de5m1q0x8c2z7b4n6a9s1d3"), None]
+    ended = stackd("cluster", "ca", "rotate")
+    token = ended.out.strip()
+    present = load_context(token, {})
+    assert (token != former, present.name, present.roots, present.managers) == (True, "ann", "both", ("10.0.0.3:2377",))
+    assert ended.err.startswith("the user token of ann works until the rotation ends; this one takes its place\n")
+    assert ended.err.endswith("every node has moved\nEvery node uses the new root certificate (r00t).\n")
+    assert set(stackd.control.hosts) == {"tcp://10.0.0.1"}
+    assert stackd.control.material == present.material(NOW)  # the wait is over a connection that outlasts the rotation
+
+
+def test_a_script_gets_the_new_user_token_also_when_nobody_waits_long_enough(stackd: Stackd, ann: Context) -> None:
+    with_a_token(stackd, ann)
+    stackd.control.rotations = [a_rotation("n0de5m1q0x8c2z7b4n6a9s1d3")] * 9
+    for arguments, code in ((("--detach",), 0), (("--timeout", "1ms"), 4)):
+        ended = stackd("cluster", "ca", "rotate", "-o", "json", *arguments)
+        assert ended.code == code, ended.err
+        assert load_context(json.loads(ended.out)["token"], {}).roots == "both"
 
 
 def test_the_key_is_in_no_repr(ann: Context) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from stackd.api.control import ClusterRequest, FileRequest, NetworkRequest, RemoveRequest
 from stackd.spec.stack import ExternalKind, NetworkSpec, Pool
 
-from cli_control import a_config, a_network, a_secret
+from cli_control import a_cluster, a_config, a_network, a_secret, some_settings
 from cli_runner import Stackd
 
 
@@ -131,8 +131,14 @@ def test_names_come_one_per_line(stackd: Stackd) -> None:
 
 
 def test_settings_of_the_cluster_are_changed_and_shown(stackd: Stackd) -> None:
+    stackd.control.info = a_cluster(cluster=some_settings(rebalance_tasks=2))
     assert stackd("cluster", "update", "--rebalance", "2").out == (
-        "ID:         c1uster\nHistory:    5 tasks per slot\nRebalance:  2 tasks at a time\nSubnets:    /20 of 10.0.0.0/8\n"
+        "ID:            c1uster\n"
+        "History:       5 tasks per slot\n"
+        "Rebalance:     2 tasks at a time\n"
+        "Subnets:       /20 of 10.0.0.0/8\n"
+        "Autolock:      off\n"
+        "Certificates:  issued for 3 months\n"
     )
-    assert stackd.control.requests == [ClusterRequest(rebalance=2)]
+    assert stackd.control.requests[0] == ClusterRequest(rebalance=2)
     assert json.loads(stackd("cluster", "update", "-o", "json").out)["rebalance_tasks"] == 0

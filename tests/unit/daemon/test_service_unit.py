@@ -22,7 +22,8 @@ def test_the_daemon_is_restarted_and_only_it_is_ended() -> None:
 
 def test_the_command_line_in_it_is_one_that_there_is() -> None:
     (line,) = (line for line in UNIT.read_text().splitlines() if line.startswith("ExecStart="))
-    arguments = line.partition("stackd ")[2].split()
-    command = cli.get_command(cli.make_context("stackd", [], resilient_parsing=True), arguments[0])
+    name, *arguments, more = line.partition("stackd ")[2].split()
+    command = cli.get_command(cli.make_context("stackd", [], resilient_parsing=True), name)
     assert command is not None
-    command.make_context("daemon", arguments[1:], resilient_parsing=False)
+    command.make_context(name, arguments, resilient_parsing=False)
+    assert more == "$STACKD_OPTIONS"  # without braces: split into words, and nothing where it isn't set

@@ -129,6 +129,15 @@ def test_managers_that_come_go_and_vanish_are_news_and_who_leads_is_not() -> Non
     assert kinds(cluster)[before:] == ["node.manager"] * 4  # two vanish, one is back, one is let go
 
 
+def test_a_new_manager_is_news_once_when_it_has_its_vote() -> None:
+    cluster = a_cluster()
+    before = len(kinds(cluster))
+    cluster.submit(members(NODE1, voter=False, reachable=False))
+    cluster.submit(members(NODE1, voter=False))
+    cluster.submit(members(NODE1))
+    assert [event.message for event in cluster.view.events_after(0)][before:] == ["is a manager now"]
+
+
 def test_what_is_known_of_a_manager_outlives_a_new_session_and_a_new_leader() -> None:
     cluster = a_cluster(NODE1)
     cluster.join(1)
