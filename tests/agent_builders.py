@@ -161,9 +161,9 @@ class ManagerEnd:
 
 
 @asynccontextmanager
-async def an_agent(host: FakeHost, manager: ManagerEnd) -> Any:
+async def an_agent(host: FakeHost, manager: ManagerEnd, clock: VirtualClock | None = None) -> Any:
     """An agent that runs within the block and is killed at its end, as by a signal; the host stays."""
-    clock = VirtualClock()
+    clock = clock or VirtualClock()
     agent = Agent(NODE, FakeExecutor(host, clock), manager.connect, host.states, clock, random.Random(7))
     async with asyncio.TaskGroup() as group:
         running = group.create_task(agent.run())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -17,7 +16,8 @@ from stackd.api.control import Caller
 from stackd.api.join import JoinAnswer, JoinRequest
 from stackd.base.errors import StackdError
 from stackd.base.ids import NodeId
-from stackd.base.time import Instant
+from stackd.base.time import Duration, Instant, after
+from stackd.daemon.clock import SystemClock
 from stackd.engine.inputs import Applied, FoundAuthority, RegisterNode
 from stackd.engine.model import Node
 from stackd.engine.parts import SYSTEM, NodeCertificate, NodeDescription, Principal, PrincipalKind, Role
@@ -43,9 +43,15 @@ ANN = Caller(principal=Principal(kind=PrincipalKind.LOCAL_USER, name="ann"))
 WAIT_SECONDS = 15.0
 
 
-class SystemClock:
+class HostClock(SystemClock):
+    """The machine's clock, with a time of day that is off by `off`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.off = Duration(0)
+
     def now(self) -> Instant:
-        return Instant(time.time_ns())
+        return after(super().now(), self.off)
 
 
 class MemoryKeyFile:
@@ -75,6 +81,7 @@ class Host:
         self.node_id = NodeId("")
         self.certificate = b""
         self.key_file = MemoryKeyFile()
+        self.clock = HostClock()
         self.member: ClusterMember | None = None
         self.manager: Manager
         self._life: asyncio.Task[None] | None = None
@@ -111,7 +118,7 @@ class Host:
             cluster_key=cluster.key,
             key_file=self.key_file,
         )
-        self.manager = Manager(foundation, SystemClock(), random.Random(self.number))
+        self.manager = Manager(foundation, self.clock, random.Random(self.number))
         self._life = cluster.group.create_task(self.manager.run())
 
     async def stop(self) -> None:

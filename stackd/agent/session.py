@@ -15,7 +15,7 @@ from typing import assert_never
 
 from stackd import __version__
 from stackd.agent.executor.base import Executor
-from stackd.agent.lease import Lease
+from stackd.agent.lease import Lease, LeaseNote
 from stackd.agent.logs import LogStreams
 from stackd.agent.reporter import Reporter
 from stackd.agent.taskfiles import TaskStateStore
@@ -35,7 +35,7 @@ from stackd.api.dispatch import (
 from stackd.api.stream import Stream, StreamClosed
 from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import Entropy, NodeId
-from stackd.base.time import SECOND, Clock, Duration
+from stackd.base.time import SECOND, Duration, SteadyClock
 from stackd.engine.parts import NodeCertificate, NodeDescription
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,8 @@ HEARTBEAT_SPREAD = 0.1
 """Heartbeats come earlier by up to this share of their period, on each node by another (semantics 16): nodes that lost their
 leader in the same moment don't stay in step."""
 
-LEASE_LOOK_SECONDS = 0.01
-"""The least time between two looks at the lease."""
+LEASE_LOOK_SECONDS = 1.0
+"""How often the lease is looked at where tasks depend on it: whoever waits for its end doesn't count what a machine sleeps."""
 
 Connect = Callable[[], Awaitable[Stream[FromManager, FromAgent]]]
 
@@ -74,7 +74,7 @@ class Agent:
         executor: Executor,
         connect: Connect,
         state: TaskStateStore,
-        clock: Clock,
+        clock: SteadyClock,
         entropy: Entropy,
         *,
         certificate: Callable[[], NodeCertificate | None] = lambda: None,
@@ -99,7 +99,8 @@ class Agent:
         self._described = False
         self._welcomed = False
         self._workforce: Workforce | None = None
-        self._lease = Lease(0.0)
+        self._lease = Lease(clock.boot)
+        self._noted: LeaseNote | None = None
         self._renewed = asyncio.Event()
         self._news = asyncio.Event()
         self._contact: asyncio.Task[None] | None = None
@@ -138,13 +139,15 @@ class Agent:
     async def run(self) -> None:
         """Take up what was running, then serve managers until cancelled. The tasks go on without the agent."""
         await self._executor.start()
-        self._lease = Lease(_now())
+        self._lease = Lease(self._clock.boot, self._state.load_lease())
         try:
             async with asyncio.TaskGroup() as group:
                 workforce = Workforce(self._node_id, self._executor, self._state, self._reporter.put, self._clock, group)
                 self._workforce = workforce
-                await workforce.restore()
+                if not self._lease_left():
+                    workforce.fence()
                 group.create_task(self._keep_lease(workforce), name="lease")
+                await workforce.restore()
                 self._contact = group.create_task(self._keep_in_touch(workforce), name="contact")
         finally:
             await self._executor.close()
@@ -172,16 +175,16 @@ class Agent:
 
     async def _hold(self, stream: Stream[FromManager, FromAgent], workforce: Workforce) -> str:
         try:
-            welcome = await self._open(stream)
+            welcome = await self._open(stream, workforce)
             self._welcomed = True
             self._trouble = ""
             return await self._serve(stream, welcome, workforce)
         finally:
             await stream.close()
 
-    async def _open(self, stream: Stream[FromManager, FromAgent]) -> Welcome:
+    async def _open(self, stream: Stream[FromManager, FromAgent], workforce: Workforce) -> Welcome:
         await self._look_at_host()
-        number = self._lease.ask(_now())
+        number = self._lease.ask(self._clock.elapsed())
         self._shown = self._certificate()
         hello = Hello(node_id=self._node_id, description=self._description, version=__version__, certificate=self._shown)
         await stream.send(hello)
@@ -192,7 +195,7 @@ class Agent:
             raise Unavailable("agent.manager.silent", "the manager does not answer") from None
         match answer:
             case Welcome():
-                self._grant(number, answer.lease_ns / SECOND)
+                self._grant(number, workforce, answer.lease_ns)
                 self._heed(answer.standing)
                 return answer
             case Goodbye():
@@ -223,12 +226,13 @@ class Agent:
             match message := await _next(stream, silence_seconds):
                 case Assignments():
                     workforce.apply(message)
+                    self._note_lease(workforce)
                     if message.complete:
                         self._reporter.compare((task.status for task in message.tasks), workforce.statuses())
                 case LogRequest():
                     logs.handle(message)
                 case Renewal(number=number):
-                    self._grant(number)
+                    self._grant(number, workforce)
                 case Standing():
                     self._heed(message)
                 case Goodbye():
@@ -254,7 +258,7 @@ class Agent:
             if _now() - looked_at >= DESCRIBE_SECONDS or not self._described:
                 looked_at = _now()
                 changed = await self._look_at_host()
-            number = self._lease.ask(_now())
+            number = self._lease.ask(self._clock.elapsed())
             await stream.send(Heartbeat(description=changed, number=number, certificate=self._renewed_certificate()))
 
     async def _pause(self, seconds: float) -> None:
@@ -274,18 +278,34 @@ class Agent:
         self._shown = present
         return present
 
-    def _grant(self, number: int, seconds: float | None = None) -> None:
-        self._lease.grant(number, seconds)
+    def _grant(self, number: int, workforce: Workforce, lasts: Duration | None = None) -> None:
+        self._lease.grant(number, lasts)
+        self._note_lease(workforce)
+        if self._lease_left():
+            workforce.unfence()
         self._renewed.set()
+
+    def _note_lease(self, workforce: Workforce) -> None:
+        """For the next life of the agent. What can't be noted ends sooner there: it goes by what was noted before."""
+        if self._lease.note == self._noted or not workforce.has_tasks_to_fence:
+            return
+        try:
+            self._state.save_lease(self._lease.note)
+            self._noted = self._lease.note
+        except OSError as exc:
+            log.warning("lease not on file: node=%s error=%s", self._node_id, exc)
 
     async def _keep_lease(self, workforce: Workforce) -> None:
         """Stop the tasks that are to be fenced whenever the lease has run out."""
         while True:
-            while left := self._lease.left(_now()):
-                await asyncio.sleep(max(left, LEASE_LOOK_SECONDS))
+            while left := self._lease_left():
+                await asyncio.sleep(min(left / SECOND, LEASE_LOOK_SECONDS) if workforce.has_tasks_to_fence else left / SECOND)
             workforce.fence()
             self._renewed.clear()
             await self._renewed.wait()
+
+    def _lease_left(self) -> Duration:
+        return self._lease.left(self._clock.elapsed())
 
     async def _look_at_host(self) -> NodeDescription | None:
         """The host's description if it has changed. An engine that doesn't answer leaves the last one standing."""

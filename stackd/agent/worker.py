@@ -35,6 +35,8 @@ RETRY_FIRST_SECONDS = 1.0
 RETRY_MAX_SECONDS = 5.0
 """The pause doubles up to this: an engine that stays away isn't asked all the time, one that is back isn't kept waiting."""
 
+_LEASE = "a lease"
+
 Operation = Callable[[], Awaitable[None]]
 
 
@@ -66,6 +68,7 @@ class Worker:
         self._released = False
         self._prepare_again = False
         self._fenced = False
+        self._fenced_off = False
         self._running: Operation | None = None
         self._scope: asyncio.Timeout | None = None
 
@@ -91,11 +94,22 @@ class Worker:
             self._discarded = True
             self._wish(msgspec.structs.replace(self.assignment, desired=TaskState.REMOVE))
 
+    @property
+    def is_to_be_fenced(self) -> bool:
+        """Whether the task must not run, or go on to run, without a lease."""
+        return self._task.spec.fence and not is_terminal(self.status.state)
+
     def fence(self) -> None:
-        """The node is cut off from the cluster for longer than its lease: end the task if it asks for that."""
-        if self._task.spec.fence:
+        """The node has no lease: if the task asks for that, it ends, or doesn't begin."""
+        if self.is_to_be_fenced:
             self._fenced = True
+            self._fenced_off = self._fenced_off or self.status.state >= TaskState.STARTING
             self.reconsider()
+
+    def unfence(self) -> None:
+        """The node has a lease again. A task that was about to end for want of one does so: another may have begun."""
+        self._fenced = False
+        self.reconsider()
 
     def reconsider(self) -> None:
         """Something that the present operation depends on may have changed: if another one is due, switch to it."""
@@ -123,7 +137,7 @@ class Worker:
         """What is due now."""
         if not self._host_known:
             return self._adopt
-        if self._fenced and not is_terminal(self.status.state) and self.assignment.desired <= TaskState.COMPLETE:
+        if self._fenced_off and not is_terminal(self.status.state) and self.assignment.desired <= TaskState.COMPLETE:
             return self._fence_off
         match next_step(self.status.state, self.assignment.desired):
             case Step.ACCEPT:
@@ -132,6 +146,8 @@ class Worker:
                 return self._once_supplied(self._prepare)
             case Step.HOLD_READY:
                 return self._once_supplied(self._restore_ready) if self._prepare_again else self._rest
+            case Step.START if self._fenced:
+                return self._await_lease
             case Step.START:
                 return self._once_supplied(self._restore_ready) if self._prepare_again else self._start
             case Step.WAIT:
@@ -209,6 +225,8 @@ class Worker:
     @property
     def waits_for(self) -> str:
         """What the task can't go on without and only a manager has, in words; "" while it goes on."""
+        if self._running == self._await_lease:
+            return _LEASE
         return self._missing() if self._running == self._await_supply else ""
 
     def _missing(self) -> str:
@@ -222,6 +240,10 @@ class Worker:
 
     async def _await_supply(self) -> None:
         self._say(f"waiting for {self._missing()} from the manager")
+        await self._rest()
+
+    async def _await_lease(self) -> None:
+        self._say(f"waiting for {_LEASE} from the manager")
         await self._rest()
 
     async def _prepare(self) -> None:
@@ -257,10 +279,9 @@ class Worker:
 
     async def _fence_off(self) -> None:
         """Another node may run this task soon, so it may not run here. That is a failure, as it wasn't asked for."""
-        ended = await self.controller.stop() if self.status.state > TaskState.ACCEPTED else None
+        ended = await self.controller.stop()
         error = "fenced: this node was cut off from the cluster for longer than its lease"
-        state = fault_state(self.status.state)
-        self._move(state, "fenced", error=error, exit_code=None if ended is None else ended.code)
+        self._move(TaskState.FAILED, "fenced", error=error, exit_code=None if ended is None else ended.code)
 
     async def _remove(self) -> None:
         await self.controller.remove()

@@ -57,6 +57,7 @@ class Workforce:
         self._contents: dict[BlobDigest, bytes] = {}
         self._networks: dict[str, NetworkSpec] = {}
         self._sequence = 0
+        self._fenced = False
         self._swept = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -75,10 +76,22 @@ class Workforce:
         """What each task waits for that can't go on without a manager."""
         return [what for worker in self._workers.values() if (what := worker.waits_for)]
 
+    @property
+    def has_tasks_to_fence(self) -> bool:
+        """Whether any task here has to end when the node's lease does."""
+        return any(worker.is_to_be_fenced for worker in self._workers.values())
+
     def fence(self) -> None:
-        """The cluster may count on this node no longer: whoever is to be fenced ends."""
+        """The cluster may count on this node no longer: of the tasks that are to be fenced none goes on, and none begins."""
+        self._fenced = True
         for worker in self._workers.values():
             worker.fence()
+
+    def unfence(self) -> None:
+        """The cluster counts on this node again: what was not begun may be."""
+        self._fenced = False
+        for worker in self._workers.values():
+            worker.unfence()
 
     async def restore(self) -> None:
         """Take up the tasks of an earlier life; returns once each was looked for on the host."""
@@ -144,6 +157,8 @@ class Workforce:
         controller = self._executor.controller(context)
         worker = Worker(stored, controller, context, self._store, self._report, self._clock)
         self._workers[stored.assignment.id] = worker
+        if self._fenced:
+            worker.fence()
         self._idle.clear()
         self._group.create_task(self._run(worker), name=f"task {stored.assignment.id}")
         return worker

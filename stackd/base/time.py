@@ -24,6 +24,19 @@ class Clock(Protocol):
     def now(self) -> Instant: ...
 
 
+class SteadyClock(Clock, Protocol):
+    """A clock that also counts, evenly, whatever anybody sets: with this, spans are measured."""
+
+    @property
+    def boot(self) -> str:
+        """Names the machine's present run, from its start to its end; `elapsed` begins anew with each. "" if unknown."""
+        ...
+
+    def elapsed(self) -> Duration:
+        """Since some moment of the machine's present run. Goes on while the machine sleeps, and through a program's end."""
+        ...
+
+
 def after(instant: Instant, duration: int) -> Instant:
     """The instant `duration` nanoseconds later."""
     return Instant(instant + duration)

@@ -26,7 +26,7 @@ from stackd.api.secure import peer_of, serve_tls
 from stackd.api.server import control_handlers, service_handlers
 from stackd.api.stream import Stream, memory_pair
 from stackd.base.errors import StackdError
-from stackd.base.time import Clock
+from stackd.base.time import SteadyClock
 from stackd.daemon.authoritycopy import AuthorityCopy, renew_if_expired
 from stackd.daemon.credentials import Credentials
 from stackd.daemon.desk import Desk
@@ -170,7 +170,9 @@ class ManagerRole:
 
 
 @asynccontextmanager
-async def managing(home: Home, keys: NodeKeys, network: Network | None, clock: Clock, desk: Desk) -> AsyncIterator[ManagerRole]:
+async def managing(
+    home: Home, keys: NodeKeys, network: Network | None, clock: SteadyClock, desk: Desk
+) -> AsyncIterator[ManagerRole]:
     """A manager that runs inside the block. Raises StackdError if it can't start."""
     copy = AuthorityCopy(home.path)
 

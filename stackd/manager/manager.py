@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stackd.base.ids import Entropy, NodeId
-from stackd.base.time import Clock, Duration
+from stackd.base.time import Duration, SteadyClock
 from stackd.engine.model import Authority, Node
 from stackd.engine.status import NodeStatus
 from stackd.engine.store import Store
@@ -52,7 +52,7 @@ class Manager:
     def __init__(
         self,
         foundation: Foundation,
-        clock: Clock,
+        clock: SteadyClock,
         entropy: Entropy,
         *,
         duties: Sequence[LeaderDuty] = (),
@@ -62,8 +62,16 @@ class Manager:
         self.consensus = members = foundation.consensus
         key = foundation.cluster_key
         sealer = key.sealer(Purpose.AUTHORITY)
-        self.writer = writer = Writer(foundation.store, members, clock, entropy, meter=meter, cluster_id=foundation.cluster_id)
         self.managers = Managers(foundation.node_id, members)
+        self.writer = writer = Writer(
+            foundation.store,
+            members,
+            clock,
+            entropy,
+            meter=meter,
+            cluster_id=foundation.cluster_id,
+            follows=lambda: self.managers.follows,
+        )
         self.issuer = Issuer(lambda: writer.view.authority, sealer, clock)
         self.access = Access(self._view)
         self.joiners = Joiners(self._view, writer.submit, self.issuer, self.managers)

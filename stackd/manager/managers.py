@@ -30,6 +30,11 @@ class Managers:
         return self.leader == self.me
 
     @property
+    def follows(self) -> bool:
+        """Whether another manager leads, and this one is in touch with it."""
+        return self.leader not in ("", self.me)
+
+    @property
     def leader_address(self) -> str:
         """Where the leader serves nodes; "" if there is none, or it serves nobody."""
         address = self.address_of(self.leader)

@@ -18,11 +18,11 @@ from typing import Protocol
 
 from stackd.base.errors import Retry, StackdError, Unavailable
 from stackd.base.ids import Entropy
-from stackd.base.time import SECOND, Clock, Instant
+from stackd.base.time import Instant, SteadyClock
 from stackd.engine.inputs import FullPass, Input, Reply, Wake
 from stackd.engine.step import Decision, step
 from stackd.engine.store import Changes, Store, View, encode_transaction
-from stackd.manager.clustertime import ClusterTime
+from stackd.manager.clustertime import ClusterTime, is_fencing
 from stackd.manager.feed import Feed
 from stackd.manager.inbox import Inbox, Pending, fail
 from stackd.manager.timers import Timers
@@ -62,20 +62,23 @@ class Writer:
         self,
         store: Store,
         consensus: Consensus,
-        clock: Clock,
+        clock: SteadyClock,
         entropy: Entropy,
         *,
         decide: Decide = step,
         meter: Meter | None = None,
         cluster_id: str = "",
+        follows: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`cluster_id` names a cluster that is new ("": a name is made)."""
+        """`cluster_id` names a cluster that is new ("": a name is made). `follows` says whether this member is in touch with
+        another one that leads."""
         self.store = store
         self._cluster_id = cluster_id
         self.feed = Feed(store.index)
         self._consensus = consensus
         self._time = ClusterTime(clock)
         self._entropy = entropy
+        self._follows = follows
         self._decide_on = decide
         self._meter = meter
         self._inbox = Inbox()
@@ -130,10 +133,13 @@ class Writer:
 
     async def _apply_committed(self, group: asyncio.TaskGroup) -> None:
         async for entry in self._consensus.committed():
+            before = self.view.now
             if isinstance(entry, Installed):
                 changes = self.store.install(entry.content)
             else:
                 changes = self.store.apply(entry.index, entry.data)
+            if self.view.now > before and self._follows():
+                self._time.heard(self.view.now)
             for listener in self._listeners:
                 listener(changes)
             self.feed.advance(entry.index)
@@ -181,16 +187,15 @@ class Writer:
     async def _next_batch(self) -> list[Pending]:
         """What has gathered; waits for the first input or the next due timer."""
         while True:
-            now = self._now()
-            if due := self._timers.take_due(now):
+            if due := self._timers.take_due(self._now()):
                 self._inbox.put(Pending((Wake(services=due, whole=False),)))
             if batch := self._inbox.take_batch():
                 return batch
             next_at = self._timers.next_at()
-            await self._inbox.wait(None if next_at is None else (next_at - now) / SECOND)
+            await self._inbox.wait(None if next_at is None else self._time.seconds_until(next_at))
 
     def _now(self) -> Instant:
-        return self._time.now(self.view.now)
+        return self._time.now(self.view.now, lambda now: is_fencing(self.view, now))
 
     async def _decide(self, batch: list[Pending], term: int) -> None:
         """Decide on the batch, store the decision, answer. Whatever happens, nobody in the batch is left waiting."""

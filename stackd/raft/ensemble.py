@@ -98,6 +98,12 @@ class Ensemble:
     def is_cut(self, name: str) -> bool:
         return name in self._cut
 
+    def leader_of(self, name: str) -> str:
+        """The leader that a member is in touch with; "" if there is none."""
+        leader = self._open(self.leader)
+        is_there = leader is not None and leader.leads and not {name, self.leader} & self._cut
+        return self.leader if is_there else ""
+
     def set_full(self, name: str, full: bool) -> None:
         """Make a member's disk refuse every write, or take them again."""
         self.disks[name].full = full
@@ -245,8 +251,8 @@ class EnsembleMember:
 
     @property
     def known_leader(self) -> str:
-        """The name of the leader, as far as this member knows; "" if it doesn't."""
-        return "" if self._ensemble.is_cut(self.name) or not self.is_open else self._ensemble.leader
+        """The name of the leader, as far as this member knows; "" if it knows of none or is not in touch with it."""
+        return self._ensemble.leader_of(self.name) if self.is_open else ""
 
     async def start(self) -> bytes | None:
         self.delivered = self._disk.snapshot_index

@@ -152,8 +152,8 @@ class SimulatedCluster:
 
     async def kill_agent(self, node: SimulatedNode) -> None:
         """As kill -9 does; the host's containers go on."""
-        await _kill(node.process)
-        node.process = None
+        process, node.process = node.process, None
+        await _kill(process)
         if node.wire:
             node.wire.cut()
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from stackd.base.time import HOUR
 from stackd.engine.inputs import ForceUpdate, RemoveNode, RemoveStack, ScaleService, StageContent
 from stackd.engine.parts import SYSTEM, Availability, Owner, RolloutState
 from stackd.engine.taskstate import TaskState
@@ -32,6 +33,9 @@ GRAIN = 0.25
 """The loop's, in seconds: what happens at about the same time is decided at once."""
 
 DAY_SECONDS = 86_400.0
+
+LEASE_SECONDS = 15.0
+"""The cluster's lease."""
 
 NOWHERE = Placement(constraints=("node.labels.disk == tape",))
 IN_ZONE_A = Placement(constraints=("engine.labels.zone == a",))
@@ -212,6 +216,38 @@ async def a_fenced_task_is_cut_off(stage: Stage) -> None:
     await stage.cluster.settle()
 
 
+async def a_fenced_task_is_cut_off_and_its_agent_restarts(stage: Stage) -> None:
+    """The restart makes the lease no longer: the task ends as soon as the agent is back, and is not waited for longer."""
+    await stage.deploy(with_task(a_service(image="img:stops-in-8s"), fence=True))
+    (lost,) = stage.running
+    node = stage.node_of(lost)
+    node.cut_off(True)
+    await asyncio.sleep(LEASE_SECONDS - 5.0)
+    await stage.cluster.kill_agent(node)
+    await asyncio.sleep(LEASE_SECONDS)
+    stage.cluster.start_agent(node)
+    await stage.until(lambda: [task for task in stage.running if task.id != lost.id], "another task has taken its place")
+    node.cut_off(False)
+    await stage.cluster.settle()
+
+
+async def a_fenced_task_is_cut_off_and_clocks_jump(stage: Stage) -> None:
+    """Nothing that is done to the manager's clock while the task is waited for makes the wait shorter, nor does its restart."""
+    await stage.deploy(with_task(a_service(image="img:stops-in-8s"), fence=True))
+    (lost,) = stage.running
+    node = stage.node_of(lost)
+    node.cut_off(True)
+    await stage.until(lambda: stage.running == [], "the node is given up")
+    stage.cluster.leader.clock.drift = HOUR
+    await asyncio.sleep(1.0)
+    await stage.cluster.kill_manager()
+    await stage.cluster.start_manager()
+    await stage.until(lambda: stage.cluster.view.service_named("shop_web"), "the manager is back")
+    await stage.until(lambda: [task for task in stage.running if task.id != lost.id], "another task has taken its place")
+    node.cut_off(False)
+    await stage.cluster.settle()
+
+
 async def a_fenced_task_loses_its_node(stage: Stage) -> None:
     """The node is put out and joins again at once, which is how it learns that it has to stop the task."""
     await stage.deploy(with_task(a_service(image="img:stops-in-8s"), fence=True))
@@ -229,7 +265,7 @@ async def a_host_reboots_while_a_task_starts(stage: Stage) -> None:
     (starting,) = stage.are(TaskState.STARTING)
     node = stage.node_of(starting)
     await stage.cluster.kill_agent(node)
-    node.host.reboot()
+    node.reboot()
     stage.cluster.start_agent(node)
     await stage.cluster.settle()
 
@@ -265,6 +301,8 @@ CORNERS: dict[str, Corner] = {
         a_node_changes_after_its_tasks_were_left,
         what_is_prepared_makes_room,
         a_fenced_task_is_cut_off,
+        a_fenced_task_is_cut_off_and_its_agent_restarts,
+        a_fenced_task_is_cut_off_and_clocks_jump,
         a_fenced_task_loses_its_node,
         a_host_reboots_while_a_task_starts,
         content_that_nobody_deploys,

@@ -26,6 +26,9 @@ LONGEST_SECONDS = 40.0
 DRIFT = seconds(3)
 """How far a host's clock may be off."""
 
+JUMP = seconds(300)
+"""How far a manager's clock is set off at most, so far that everything would be due at once."""
+
 Fault = Callable[[], Awaitable[None]]
 
 
@@ -42,6 +45,7 @@ class Faults:
         self._kinds: dict[str, Fault] = {
             "agent crash": self._crash_agent,
             "host reboot": self._reboot_host,
+            "agent restarts cut off": self._restart_agent_cut_off,
             "connection cut": self._cut,
             "connection stalled": self._stall,
             "node unreachable": self._isolate,
@@ -51,6 +55,7 @@ class Faults:
             "agent's disk full": self._fill_agents_disk,
             "clock off": self._shift_clock,
             "manager's clock off": self._shift_managers_clock,
+            "manager's clock jumps": self._jump_managers_clock,
             "leader crash": self._crash_leader,
             "follower crash": self._crash_follower,
             "leader cut off": self._cut_leader_off,
@@ -105,9 +110,17 @@ class Faults:
             return
         await self._cluster.kill_agent(node)
         if reboot:
-            node.host.reboot()
+            node.reboot()
         await self._last()
         self._cluster.start_agent(node)
+
+    async def _restart_agent_cut_off(self) -> None:
+        node = self._victim()
+        node.cut_off(True)
+        await self._last()
+        await self._without_agent(node, reboot=False)
+        await self._last()
+        node.cut_off(False)
 
     async def _cut(self) -> None:
         if wire := self._victim().wire:
@@ -157,6 +170,10 @@ class Faults:
     async def _shift_managers_clock(self) -> None:
         manager = self._chance.choice(self._cluster.managers)
         manager.clock.drift = Duration(self._chance.randint(-DRIFT, DRIFT))
+
+    async def _jump_managers_clock(self) -> None:
+        manager = self._chance.choice(self._cluster.managers)
+        manager.clock.drift = Duration(self._chance.randint(-JUMP, JUMP))
 
     # Of the managers one at a time is in trouble: without a majority nothing could be looked at.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from stackd.manager.clustertime import SLOWEST
 from stackd.raft.ensemble import Pace
 from stackd.simulation.branches import Branches
 from stackd.simulation.cluster import SimulatedCluster
@@ -29,7 +30,7 @@ SPAN_SECONDS = 60.0
 """How long things are changed and break, about, in virtual time."""
 
 COLLECTABLE_SECONDS = 660.0
-"""After this long, content that nothing refers to is no longer spared."""
+"""After this long in cluster time, content that nothing refers to is no longer spared."""
 
 SETTLED_SECONDS = 600.0
 NODE_SECONDS = 20.0
@@ -102,7 +103,7 @@ async def history(seed: int, *, changes: int = CHANGES, faults: int = FAULTS) ->
         await workload.finish()
         await cluster.settle(SETTLED_SECONDS + shape.nodes * NODE_SECONDS)
         if shape.teardown:
-            await asyncio.sleep(COLLECTABLE_SECONDS)
+            await asyncio.sleep(COLLECTABLE_SECONDS / SLOWEST)
             await workload.remove_everything()
             await cluster.settle()
             cluster.require_nothing_left()

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from stackd.agent.lease import LeaseNote
 from stackd.agent.taskfiles import StoredTask
 from stackd.base.ids import ServiceId, TaskId
 from stackd.base.records import decoder, encode
@@ -85,13 +86,14 @@ class Container:
 
 
 class MemoryTaskStates:
-    """The agent's task files on a simulated host's disk. `full` makes every write fail. `moves` counts how tasks went from
-    state to state."""
+    """The agent's files on a simulated host's disk. `full` makes every write fail. `moves` counts how tasks went from state to
+    state."""
 
     def __init__(self) -> None:
         self.moves: Counter[tuple[TaskState, TaskState]] = Counter()
         self._tasks: dict[TaskId, bytes] = {}
         self._states: dict[TaskId, TaskState] = {}
+        self._lease: LeaseNote | None = None
         self._decode = decoder(StoredTask).decode
         self.full = False
 
@@ -113,6 +115,14 @@ class MemoryTaskStates:
     def delete(self, task_id: TaskId) -> None:
         self._tasks.pop(task_id, None)
         self._states.pop(task_id, None)
+
+    def load_lease(self) -> LeaseNote | None:
+        return self._lease
+
+    def save_lease(self, note: LeaseNote) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        self._lease = note
 
 
 CAPACITY = Resources(nano_cpus=8_000_000_000, memory_bytes=16 * 1024**3)

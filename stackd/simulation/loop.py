@@ -64,13 +64,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """A host's wall clock in virtual time. `drift` is how far it is off."""
+    """A host's clock in virtual time. `drift` is how far its time of day is off, `boots` how often the host was started."""
 
     def __init__(self, drift: Duration = _NO_DRIFT) -> None:
         self.drift = drift
+        self.boots = 1
+
+    @property
+    def boot(self) -> str:
+        return str(self.boots)
 
     def now(self) -> Instant:
-        return Instant(EPOCH + self.drift + round(asyncio.get_running_loop().time() * SECOND))
+        return Instant(EPOCH + self.drift + self.elapsed())
+
+    def elapsed(self) -> Duration:
+        return Duration(round(asyncio.get_running_loop().time() * SECOND))
 
 
 def run(main: Coroutine[Any, Any, T], *, grain: float = 0.0) -> T:

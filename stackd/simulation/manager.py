@@ -70,7 +70,10 @@ class SimulatedManager:
             on_decision(decision)
             return decision
 
-        writer = Writer(store, member, self.clock, self._chance, decide=decide)
+        def follows() -> bool:
+            return member.known_leader not in ("", self.name)
+
+        writer = Writer(store, member, self.clock, self._chance, decide=decide, follows=follows)
         role = LeaderRole(writer, member, self._key.open_blob, lambda: member.known_leader)
         writer.listen(lambda changes: on_applied(store.view, changes))
         self._member, self._writer, self._role = member, writer, role

@@ -64,6 +64,11 @@ class SimulatedNode:
         executor = FakeExecutor(self.host, self.clock)
         return Agent(self.id, executor, self._connect, self.host.states, self.clock, self.chance)
 
+    def reboot(self) -> None:
+        """The host goes down, after its agent, and comes up again."""
+        self.host.reboot()
+        self.clock.boots += 1
+
     def cut_off(self, is_cut_off: bool) -> None:
         """Whether the node reaches no manager; its connection breaks."""
         self.reachable = not is_cut_off

@@ -7,6 +7,7 @@ the named tests; one that isn't shows a hole in the checks.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from multiprocessing import get_context
 from typing import Any
 
 import msgspec
+from stackd.agent.lease import LeaseNote
+from stackd.base.time import seconds
 
 SEEDS = 60
 """Histories in which a planted bug must show."""
@@ -120,6 +123,15 @@ def _all_equal(_right: Any) -> Any:
     return lambda info: (0, 0, 0)
 
 
+def _begun_anew(right: Any) -> Any:
+    def init(self: Any, boot: str, noted: Any = None) -> None:
+        if noted is not None:
+            noted = LeaseNote(boot, seconds(asyncio.get_running_loop().time()), noted.lasts)
+        right(self, boot, noted)
+
+    return init
+
+
 def _no_wakeups(right: Any) -> Any:
     return lambda self, at, service: None
 
@@ -137,6 +149,8 @@ BUGS = (
     Bug("a session goes on when it should end", "stackd.manager.agent_session:AgentSession.end", _nothing),
     Bug("nobody waits for what a service depends on", "stackd.engine.step:is_held_back", _never),
     Bug("nobody waits for a fenced task", "stackd.engine.orchestrate.fence:_out_of_reach_at", _at_once),
+    Bug("a clock that is set ahead ends a fence", "stackd.manager.writer:is_fencing", _never),
+    Bug("a restart of the agent begins its lease anew", "stackd.agent.lease:Lease.__init__", _begun_anew),
     Bug("late reports take a task back", "stackd.engine.admit.nodes:may_move", _always),
     Bug("a revision has converged when it begins", "stackd.engine.revisions:service_health", _as_if_healthy),
     Bug(

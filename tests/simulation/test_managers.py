@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
+from stackd.base.time import HOUR, SECOND, Duration
 from stackd.engine.inputs import Applied, RemoveStack, ScaleService
 from stackd.engine.parts import SYSTEM, NodeState
 from stackd.engine.taskstate import TaskState
@@ -91,6 +93,62 @@ def test_ten_minutes_without_managers_change_nothing() -> None:
             await cluster.settle()
             await asyncio.sleep(60)
             assert {task.id for task in cluster.view.tasks.values()} == tasks
+
+    run(story())
+
+
+async def span(cluster: SimulatedCluster, meanwhile: Callable[[], Awaitable[None]]) -> float:
+    """How fast cluster time goes, of time itself, while something happens and for ten seconds after."""
+    await cluster.deploy(a_stack("shop", a_service(replicas=1)))
+    before, began = cluster.view.now, asyncio.get_running_loop().time()
+    await asyncio.sleep(1)  # the others have heard of it
+    await meanwhile()
+    await asyncio.sleep(10)
+    await cluster.deploy(a_stack("shop", a_service(replicas=2)))
+    return (cluster.view.now - before) / SECOND / (asyncio.get_running_loop().time() - began)
+
+
+@pytest.mark.parametrize("drift", [HOUR, Duration(-HOUR)])
+def test_a_new_leader_whose_clock_is_far_off_goes_on_with_the_time_of_the_one_before(drift: Duration) -> None:
+    async def story() -> None:
+        async with SimulatedCluster(1, managers=3).running() as cluster:
+            for manager in cluster.managers:
+                manager.clock.drift = Duration(0) if manager.leads else drift
+            assert 0.49 <= await span(cluster, cluster.kill_manager) <= 1.51
+
+    run(story())
+
+
+def test_a_manager_that_was_restarted_with_a_clock_far_ahead_goes_on_with_the_time_that_it_finds() -> None:
+    async def story() -> None:
+        async with SimulatedCluster(1, managers=3).running() as cluster:
+            restarted = next(manager for manager in cluster.managers if not manager.leads)
+
+            async def restart_and_lead() -> None:
+                await cluster.kill_manager(restarted)
+                restarted.clock.drift = HOUR
+                await cluster.start_manager(restarted)
+                await cluster.deploy(a_stack("shop", a_service(replicas=3)))
+                await asyncio.sleep(1)
+                cluster.log.depose(restarted.name)
+
+            assert 0.9 <= await span(cluster, restart_and_lead) <= 1.51
+            assert restarted.leads
+
+    run(story())
+
+
+def test_after_all_managers_were_off_the_clock_is_right_at_once() -> None:
+    async def story() -> None:
+        async with SimulatedCluster(1, managers=3).running() as cluster:
+            await cluster.settle()
+            for manager in cluster.managers:
+                await cluster.kill_manager(manager)
+            await asyncio.sleep(HOUR / SECOND)
+            for manager in cluster.managers:
+                await cluster.start_manager(manager)
+            await asyncio.sleep(5)
+            assert abs(cluster.view.now - cluster.leader.clock.now()) < 10 * SECOND
 
     run(story())
 

@@ -12,10 +12,10 @@ from stackd.agent.taskfiles import StoredTask
 from stackd.api.dispatch import LOG_WINDOW, Goodbye, Heartbeat, LogChunk, LogRequest
 from stackd.api.stream import StreamClosed
 from stackd.base.ids import TaskId
-from stackd.base.time import Instant
+from stackd.base.time import Duration, Instant, seconds
 from stackd.engine.taskstate import TaskState
 from stackd.simulation.host import FakeHost
-from stackd.simulation.loop import run
+from stackd.simulation.loop import VirtualClock, run
 
 from agent_builders import (
     NODE,
@@ -386,6 +386,105 @@ def test_a_manager_that_is_there_but_does_not_answer_renews_no_lease() -> None:
             await until(lambda: [task.status.state for task in host.states.load()] == [TaskState.FAILED], 16)
             assert "fenced" in host.states.load()[0].status.error
             ear.cancel()
+
+    scenario(main)
+
+
+FENCED = msgspec.structs.replace(a_spec(), fence=True)
+
+
+async def run_fenced(host: FakeHost, manager: ManagerEnd) -> None:
+    """Let an agent run a task that is to be fenced, then kill the agent; no manager can be reached from then on."""
+    async with an_agent(host, manager), asyncio.TaskGroup() as group:
+        await manager.accept(an_assignment(spec=FENCED), specs=[FENCED])
+        ear = await listening(group, manager)
+        await until(lambda: TaskState.RUNNING in manager.states())
+        await asyncio.sleep(60)
+        manager.reachable = False
+        ear.cancel()
+
+
+def states(host: FakeHost) -> list[TaskState]:
+    return [task.status.state for task in host.states.load()]
+
+
+def test_a_restart_of_the_agent_while_its_node_is_cut_off_makes_the_lease_no_longer() -> None:
+    async def main(host: FakeHost, manager: ManagerEnd) -> None:
+        await run_fenced(host, manager)
+        await asyncio.sleep(16)
+        async with an_agent(host, manager):
+            await until(lambda: states(host) == [TaskState.FAILED], 2)
+            assert "fenced" in host.states.load()[0].status.error
+
+    scenario(main)
+
+
+def test_a_restart_of_the_agent_within_the_lease_ends_nothing_before_it_runs_out() -> None:
+    async def main(host: FakeHost, manager: ManagerEnd) -> None:
+        await run_fenced(host, manager)
+        await asyncio.sleep(3)
+        async with an_agent(host, manager):
+            await asyncio.sleep(5)
+            assert states(host) == [TaskState.RUNNING]
+            await until(lambda: states(host) == [TaskState.FAILED], 10)
+
+    scenario(main)
+
+
+def test_a_lease_that_could_not_be_noted_is_over_for_the_next_life() -> None:
+    async def main(host: FakeHost, manager: ManagerEnd) -> None:
+        async with an_agent(host, manager), asyncio.TaskGroup() as group:
+            await manager.accept(an_assignment(spec=FENCED), specs=[FENCED])
+            ear = await listening(group, manager)
+            await until(lambda: TaskState.RUNNING in manager.states())
+            host.states.full = True
+            await asyncio.sleep(60)
+            assert states(host) == [TaskState.RUNNING]
+            host.states.full = manager.reachable = False
+            ear.cancel()
+        async with an_agent(host, manager):
+            await until(lambda: states(host) == [TaskState.FAILED], 2)
+
+    scenario(main)
+
+
+def test_after_a_reboot_a_task_that_is_to_be_fenced_does_not_start_before_a_manager_answers() -> None:
+    async def main(host: FakeHost, manager: ManagerEnd) -> None:
+        await run_fenced(host, manager)
+        prepared = an_assignment("t2", spec=FENCED, state=TaskState.READY)
+        host.states.save(StoredTask(assignment=prepared, spec=FENCED, status=prepared.status))
+        host.reboot()
+        clock = VirtualClock()
+        clock.boots += 1
+        async with an_agent(host, manager, clock) as agent, asyncio.TaskGroup() as group:
+            await until(lambda: "tasks that wait: 1, the first for a lease" in agent.message)
+            await asyncio.sleep(60)
+            assert host.starts == {T1: 1}
+            manager.reachable = True
+            await manager.accept(prepared, specs=[FENCED])
+            ear = await listening(group, manager)
+            await until(lambda: manager.states("t2")[-1:] == [TaskState.RUNNING])
+            ear.cancel()
+
+    scenario(main)
+
+
+def test_a_machine_that_has_slept_past_its_lease_ends_the_task_when_it_wakes_up() -> None:
+    class SleepyClock(VirtualClock):
+        slept_seconds = 0.0
+
+        def elapsed(self) -> Duration:
+            return Duration(super().elapsed() + seconds(self.slept_seconds))
+
+    async def main(host: FakeHost, manager: ManagerEnd) -> None:
+        clock = SleepyClock()
+        async with an_agent(host, manager, clock), asyncio.TaskGroup() as group:
+            await manager.accept(an_assignment(spec=FENCED), specs=[FENCED])
+            ear = await listening(group, manager)
+            await until(lambda: TaskState.RUNNING in manager.states())
+            ear.cancel()
+            clock.slept_seconds = 3600.0
+            await until(lambda: states(host) == [TaskState.FAILED], 2)
 
     scenario(main)
 

@@ -6,12 +6,16 @@ import stat
 from pathlib import Path
 
 import pytest
+from stackd.agent.lease import LeaseNote
 from stackd.agent.taskfiles import StoredTask, TaskFiles, TaskStateStore
 from stackd.base.ids import TaskId
+from stackd.base.time import SECOND, Duration
 from stackd.engine.taskstate import TaskState
 from stackd.simulation.host import MemoryTaskStates
 
 from agent_builders import a_spec, a_status, an_assignment
+
+BOOT = "8a4f0ab2-33c1-4a0c-9d0e-1f0c86a3cb1e"
 
 
 def a_task(task_id: str = "t1", state: TaskState = TaskState.RUNNING) -> StoredTask:
@@ -35,6 +39,21 @@ def test_a_deleted_task_is_forgotten_and_deleting_it_again_is_no_error(store: Ta
     for _ in range(2):
         store.delete(TaskId("t1"))
     assert store.load() == ()
+
+
+def test_the_lease_that_was_noted_last_is_found(store: TaskStateStore) -> None:
+    assert store.load_lease() is None
+    for lasts in (Duration(10**15), Duration(0), Duration(15 * SECOND)):
+        store.save_lease(LeaseNote(BOOT, Duration(7), lasts))
+        assert store.load_lease() == LeaseNote(BOOT, Duration(7), lasts)
+    assert store.load() == ()
+
+
+def test_a_damaged_note_of_the_lease_is_none(tmp_path: Path) -> None:
+    store = TaskFiles(tmp_path)
+    for damage in (b"", b"boot 1\n", b"boot one two\n", b"\xff\xfe 1 2\n"):
+        (tmp_path / "lease").write_bytes(damage)
+        assert store.load_lease() is None
 
 
 def test_a_damaged_file_is_set_aside_and_costs_no_other_task(tmp_path: Path) -> None:
