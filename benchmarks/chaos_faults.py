@@ -30,6 +30,7 @@ class Faults:
         self._chance = chance
         self._lasting: set[asyncio.Task[None]] = set()
         self._cut_until = 0.0
+        self._engine_is_away = False
         self._kinds: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
             "kill": (10, self._kill),
             "kill-managers": (1, self._kill_managers),
@@ -140,12 +141,20 @@ class Faults:
         self._lasting.add(asyncio.create_task(fill()))
 
     async def _kill_engine(self) -> None:
-        engine = self._ground.engine
+        """Unless it is away, or about to be back, by the last time."""
+        engine, seconds = self._ground.engine, self._chance.uniform(0.5, 3.0)
         assert engine is not None
-        if engine.is_running:
-            self._recorder.tell("kill the engine")
-            await asyncio.to_thread(engine.kill)
-            self._later(self._chance.uniform(0.5, 3.0), engine.revive)
+        if self._engine_is_away:
+            return
+
+        def revive() -> None:
+            engine.revive()
+            self._engine_is_away = False
+
+        self._engine_is_away = True
+        self._recorder.tell(f"kill the engine for {seconds:.1f} s")
+        await asyncio.to_thread(engine.kill)
+        self._later(seconds, revive)
 
     def _later(self, seconds: float, undo: Callable[[], object]) -> None:
         async def wait() -> None:

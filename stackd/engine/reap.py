@@ -12,7 +12,7 @@ import msgspec
 
 from stackd.base.ids import BlobDigest, SpecDigest
 from stackd.base.time import MINUTE, Duration, Instant, after
-from stackd.engine.dirty import CONTENT, DEADLINE, Scope
+from stackd.engine.dirty import CONTENT, DEADLINE, Scope, key_of
 from stackd.engine.draft import Draft
 from stackd.engine.model import Blob, Cluster, Service, SpecRow, Task
 from stackd.engine.orchestrate.fence import fence_end
@@ -39,8 +39,8 @@ def remove_all(draft: Draft, service: Service, scope: Scope) -> None:
 
 def reap(draft: Draft, service: Service, scope: Scope) -> None:
     """Delete the task records of the service that are of no more use; and the service, once it is removed and has none."""
-    if scope is not None and DEADLINE in scope and _keeps_for_fence(draft, service):
-        scope = None
+    if scope is not None and DEADLINE in scope:  # a fence may have ended, in a slot in which nothing else happens
+        scope = scope | {key_of(task) for task in draft.tasks_to_remove(service.id)}
     slots = slots_of(draft, service, scope).values()
     for task in draft.budgeted(service.id, [task for slot in slots for task in slot.tasks]):
         _end_unplaced(draft, task)
@@ -65,14 +65,6 @@ def _end_unplaced(draft: Draft, task: Task) -> None:
                 status, state=TaskState.SHUTDOWN, at=draft.now, message="stopped before it was placed", error="", reason=""
             )
         )
-
-
-def _keeps_for_fence(view: View, service: Service) -> bool:
-    """Whether records of removed tasks may wait for a fence to end: their slots are not in flux."""
-    if service.removing:
-        return True
-    row = view.specs.get(service.spec)
-    return row is not None and row.spec.fence
 
 
 def _may_go(view: View, task: Task) -> bool:

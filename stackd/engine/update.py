@@ -216,7 +216,7 @@ class _Turn:
 
     def _take_turn(self, place: Place) -> None:
         draft = self._draft
-        new = place.new = place.new or self._make_new(place)
+        new = place.new = self._part_of_it(place.new, place.old) if place.new is not None else self._make_new(place)
         place.moving = True
         if place.up and _order_of(self._config, new) is UpdateOrder.START_FIRST:
             release_task(draft, new, "its turn in the update has come")
@@ -224,6 +224,14 @@ class _Turn:
         for task in place.old:
             stop_task(draft, task, "replaced by the update")
         start_after(draft, new, still_stopping(draft, place.slot), draft.now, "its turn in the update has come")
+
+    def _part_of_it(self, new: Task, old: Sequence[Task]) -> Task:
+        """The task with which the slot goes on. One that was there before the old ones, and never ran, takes over from them."""
+        if new.replaces or not old:
+            return new
+        taken = msgspec.structs.replace(new, replaces=old[-1].id, rollout=self._rollout.generation)
+        self._draft.put(taken, "part of the update now")
+        return taken
 
     def _make_room(self, nowhere: Sequence[Task], later: Iterable[Place]) -> None:
         """What is prepared gives way if a task has waited `ROOM_NS` for a node: each would wait for the other."""

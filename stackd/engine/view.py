@@ -75,7 +75,8 @@ def buckets_of(row: Row) -> tuple[str, ...]:
     match row:
         case Task():
             block = slot_block(row.service_id, row.slot, row.node_id)
-            places = (f"service:{row.service_id}", f"node:{row.node_id}", block)
+            leaving = (f"leaving:{row.service_id}",) if row.desired is TaskState.REMOVE else ()
+            places = (f"service:{row.service_id}", f"node:{row.node_id}", block, *leaving)
             if row.replaces or row.gate is not None:
                 return (*places, "succeeding", f"succeeding:{row.node_id}", f"flux:{row.service_id}")
             return (*places, f"flux:{row.service_id}") if row.desired is TaskState.READY else places
@@ -201,6 +202,10 @@ class View:
     def tasks_in_flux(self, service: ServiceId) -> list[Task]:
         """The service's tasks that take the place of another one, or that wait for something before they start."""
         return self._tasks(f"flux:{service}")
+
+    def tasks_to_remove(self, service: ServiceId) -> list[Task]:
+        """The service's tasks whose records go as soon as they may."""
+        return self._tasks(f"leaving:{service}")
 
     def waiting_tasks(self) -> list[Task]:
         """The tasks that are not yet placed (or, of global services, not yet confirmed) on a node."""

@@ -44,6 +44,8 @@ class Promises:
                         self._tell(self._too_many_attempts(present, row))
                 case TaskStatus() if row.state in _ENDED_BY_ITSELF and (task := past.tasks.get(row.id)):
                     self._count_failure(past, task)
+                case Service() if (before := past.services.get(row.key)) is not None and before.spec != row.spec:
+                    self._forget_failures(row)
                 case Rollout():
                     self._tell(_broken_by_rollout(past.rollouts.get(row.key), row))
                 case Revision():
@@ -75,6 +77,10 @@ class Promises:
         service = view.services.get(task.service_id)
         if service is not None and not any(one.slot == task.slot for one in past.tasks_of_service(service.id)):
             self._failures.pop(_attempts_of(service, task), None)
+
+    def _forget_failures(self, service: Service) -> None:
+        """The service has another spec, be it one that it had before: its tries are counted anew."""
+        self._failures = {attempts: failed for attempts, failed in self._failures.items() if attempts[0] != service.id}
 
     def _too_many_attempts(self, view: View, task: Task) -> Iterator[str]:
         """A slot of a replicated service is not tried more often than its restart policy says, from one submission to the

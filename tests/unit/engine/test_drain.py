@@ -352,3 +352,15 @@ def test_the_record_of_a_removed_task_goes_when_its_fence_has_ended_whatever_els
     cluster.submit(Wake(services=due, whole=False), ReportTasks(node_id=other.node_id, statuses=stopped))
     assert not cluster.view.tasks
     assert not cluster.view.services
+
+
+def test_it_goes_also_where_the_service_is_fenced_no_more() -> None:
+    cluster = a_cluster(2, 2, a_spec(fence=True))
+    (lost,) = on_node(cluster, 1)
+    cluster.alive.discard(lost.node_id)
+    cluster.submit(RemoveNode(id=lost.node_id, principal=SOMEBODY, force=True))
+    cluster.run(a_spec(), settings(0))
+    cluster.rounds(20, after_ns=SECOND)
+    assert lost.id in cluster.view.tasks
+    cluster.rounds(20, after_ns=SECOND)
+    assert lost.id not in cluster.view.tasks
