@@ -175,7 +175,8 @@ class Writer:
             self._inbox.put(Pending((FullPass(cluster_id=self._cluster_id),)))
             self._leading = True
             while True:
-                await self._decide(await self._next_batch(), term)
+                batch, now = await self._next_batch()
+                await self._decide(batch, now, term)
                 self._ready.set()
         except StackdError as error:  # also: nothing can be written, or the member ends; then whoever watches it knows why
             log.info("leadership lost: term=%d reason=%s", term, error.message)
@@ -184,27 +185,28 @@ class Writer:
             self._ready.clear()
             self._inbox.fail_all(NotLeader())
 
-    async def _next_batch(self) -> list[Pending]:
-        """What has gathered; waits for the first input or the next due timer."""
+    async def _next_batch(self) -> tuple[list[Pending], Instant]:
+        """What has gathered, and the time, by which every due timer is in it; waits for the first input or timer."""
         while True:
-            if due := self._timers.take_due(self._now()):
+            now = self._now()
+            if due := self._timers.take_due(now):
                 self._inbox.put(Pending((Wake(services=due, whole=False),)))
             if batch := self._inbox.take_batch():
-                return batch
+                return batch, now
             next_at = self._timers.next_at()
             await self._inbox.wait(None if next_at is None else self._time.seconds_until(next_at))
 
     def _now(self) -> Instant:
         return self._time.now(self.view.now, lambda now: is_fencing(self.view, now))
 
-    async def _decide(self, batch: list[Pending], term: int) -> None:
+    async def _decide(self, batch: list[Pending], now: Instant, term: int) -> None:
         """Decide on the batch, store the decision, answer. Whatever happens, nobody in the batch is left waiting."""
         inputs = [one for pending in batch for one in pending.inputs]
         try:
-            decision = self._decision_on(inputs)
+            decision = self._decision_on(inputs, now)
             await self._commit(decision, term)
         except StackdError as error:
-            await self._not_stored(batch, term, error)
+            await self._not_stored(batch, now, term, error)
             return
         except BaseException:
             fail(batch, OutcomeUnknown("the manager stopped leading while this was being decided"))
@@ -215,12 +217,12 @@ class Writer:
             self._inbox.put(Pending((decision.rest,)))
         _answer(batch, decision.replies)
 
-    def _decision_on(self, inputs: Sequence[Input]) -> Decision:
+    def _decision_on(self, inputs: Sequence[Input], now: Instant) -> Decision:
         """What the engine makes of the inputs. It contains its own faults; should one get through, then the input at fault is
         refused, and the loop goes on."""
         began = _loop_time()
         try:
-            return self._decide_on(self.view, inputs, self._now(), self._entropy)
+            return self._decide_on(self.view, inputs, now, self._entropy)
         except Exception as exc:
             log.exception("the engine failed: inputs=%d", len(inputs))
             raise StackdError("engine.fault", f"stackd failed to decide on this: {type(exc).__name__}: {exc}") from exc
@@ -240,14 +242,14 @@ class Writer:
         """Return once the entry is durable and applied."""
         await self.feed.wait_for(await self._consensus.propose(data, term))
 
-    async def _not_stored(self, batch: list[Pending], term: int, error: StackdError) -> None:
+    async def _not_stored(self, batch: list[Pending], now: Instant, term: int, error: StackdError) -> None:
         """The decision came to nothing. What could never be stored is set aside; else the clients are told, and the
         observations are kept and decided again after a little rest."""
         log.error("decision not stored: inputs=%d error=%s", len(batch), error)
         if self._meter is not None:
             self._meter.not_stored(error.code)
         if error.retry is Retry.NEVER:
-            await self._set_aside(batch, term, error)
+            await self._set_aside(batch, now, term, error)
             return
         fail([pending for pending in batch if not pending.is_observation], error)
         self._inbox.put_back([pending for pending in batch if pending.is_observation])
@@ -259,14 +261,14 @@ class Writer:
         if isinstance(error, OutcomeUnknown):
             await self._fence(term)
 
-    async def _set_aside(self, batch: list[Pending], term: int, error: StackdError) -> None:
+    async def _set_aside(self, batch: list[Pending], now: Instant, term: int, error: StackdError) -> None:
         """Decide each of the batch by itself, so that the one at fault (an entry too large) doesn't stop the others."""
         if len(batch) == 1:
             fail(batch, error)
             return
         for at, pending in enumerate(batch):
             try:
-                await self._decide([pending], term)
+                await self._decide([pending], now, term)
             except BaseException:
                 self._inbox.put_back(batch[at + 1 :])
                 raise
