@@ -25,7 +25,7 @@ from stackd.api.secure import TlsMaterial
 from stackd.api.stream import Stream
 from stackd.base.errors import StackdError, Unavailable
 from stackd.base.ids import NodeId
-from stackd.base.time import Instant
+from stackd.daemon.clock import SystemClock
 from stackd.engine.parts import NodeCertificate
 from stackd.security.identity import NodeKey, read_certificate
 from stackd.security.tokens import JoinToken
@@ -35,11 +35,6 @@ from stackd.simulation.host import FakeHost
 JOINING_AT_ONCE = 8
 """Handshakes and signatures are the manager's work: more at once would only wait there."""
 LOOK_SECONDS = 0.1
-
-
-class SystemClock:
-    def now(self) -> Instant:
-        return Instant(time.time_ns())
 
 
 class Member:
