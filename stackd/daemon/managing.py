@@ -25,7 +25,7 @@ from stackd.api.route import LeaderRoute
 from stackd.api.secure import peer_of, serve_tls
 from stackd.api.server import control_handlers, service_handlers
 from stackd.api.stream import Stream, memory_pair
-from stackd.base.errors import StackdError
+from stackd.base.errors import StackdError, Unavailable
 from stackd.base.time import SteadyClock
 from stackd.daemon.authoritycopy import AuthorityCopy, renew_if_expired
 from stackd.daemon.credentials import Credentials
@@ -91,7 +91,15 @@ class ManagerRole:
         self._network = network
         self._route = None
         if network is not None:
-            self._route = LeaderRoute(manager.managers.elsewhere, network.credentials.material, group)
+            self._route = LeaderRoute(self._leader_elsewhere, network.credentials.material, group)
+
+    def _leader_elsewhere(self) -> ManagerAddress | None:
+        """Where the leader is; None if that is this manager. One that has just been elected has yet to apply what was
+        acknowledged before, and answers nothing until then. Raises Unavailable("manager.no_leader")."""
+        address = self.manager.managers.elsewhere()
+        if address is None and not self.manager.writer.leads:
+            raise Unavailable("manager.no_leader", "this manager is about to lead", hint="try again in a moment")
+        return address
 
     @property
     def router(self) -> Router | None:

@@ -106,6 +106,11 @@ class Writer:
         """Return once this member leads and has made its first full pass."""
         await self._ready.wait()
 
+    @property
+    def leads(self) -> bool:
+        """Whether this member leads, and its state has everything that was acknowledged before it did."""
+        return self._leading
+
     async def submit(self, command: Input) -> Reply:
         """Decide on one input; returns once the outcome is durable and applied. Raises Unavailable, NotLeader or
         StorageFailed; then nothing has changed (OutcomeUnknown: it may have)."""
